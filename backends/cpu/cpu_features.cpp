@@ -1,0 +1,63 @@
+#include "backends/cpu/cpu_features.h"
+
+#include <cstdio>
+#include <cstring>
+#include <thread>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace shiftadd {
+namespace {
+
+struct Candidate {
+  const Kernels* kernels;
+  bool supported;
+};
+
+template <class Visit>
+void for_each_candidate(Visit visit) {  // widest first
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+  visit(Candidate{&kKernelsAvx512, avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")});
+  visit(Candidate{&kKernelsAvx2, avx2});
+#endif
+  visit(Candidate{&kKernelsPortable, true});
+}
+
+}  // namespace
+
+Status choose_kernels(const char* isa, const Kernels** out) {
+  *out = nullptr;
+  bool known = false;
+  for_each_candidate([&](Candidate candidate) {
+    const bool wanted = isa == nullptr || std::strcmp(isa, candidate.kernels->isa) == 0;
+    known = known || wanted;
+    if (wanted && candidate.supported && *out == nullptr) *out = candidate.kernels;
+  });
+  if (*out != nullptr) return ok_status();
+  if (!known) return not_found("there are no kernels for the instruction set '" + std::string(isa) + "'");
+  return not_found("this processor does not support the instruction set '" + std::string(isa) + "'");
+}
+
+int allowed_cores() {
+  int cores = static_cast<int>(std::thread::hardware_concurrency());
+#if defined(__linux__)
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
+  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
+    long quota = 0, period = 0;
+    if (std::fscanf(file, "%ld %ld", &quota, &period) == 2 && quota > 0 && period > 0) {
+      const int limit = static_cast<int>((quota + period - 1) / period);
+      if (limit < cores) cores = limit;
+    }
+    std::fclose(file);
+  }
+#endif
+  return cores < 1 ? 1 : cores;
+}
+
+}  // namespace shiftadd

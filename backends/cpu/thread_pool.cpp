@@ -1,0 +1,73 @@
+#include "backends/cpu/thread_pool.h"
+
+#include <system_error>
+
+namespace shiftadd {
+namespace {
+
+// A worker looks for the next run this often before it sleeps: about the gap between two operations of a step, so that
+// an idle pool costs nothing and a busy one does not pay a wake-up per operation.
+constexpr int kSpins = 4000;
+
+inline void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  workers_.reserve(static_cast<size_t>(threads > 1 ? threads - 1 : 0));
+  // std::thread can only report failure by throwing; this file alone is compiled with exceptions.
+  try {
+    for (int thread = 1; thread < threads; ++thread) workers_.emplace_back([this, thread] { work_loop(thread); });
+  } catch (const std::system_error&) {
+    // The system refuses more threads: go on with those that run.
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  generation_.fetch_add(1);
+  generation_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(size_t count, const std::function<void(size_t, int)>& work) {
+  if (workers_.empty() || count <= 1) {
+    for (size_t item = 0; item < count; ++item) work(item, 0);
+    return;
+  }
+  work_ = &work;
+  count_ = count;
+  next_.store(0);
+  working_.store(static_cast<uint32_t>(workers_.size()));
+  generation_.fetch_add(1);
+  generation_.notify_all();
+  take_items(0);
+  for (int spin = 0; uint32_t left = working_.load(std::memory_order_acquire); ++spin) {
+    if (spin < kSpins) pause();
+    else working_.wait(left, std::memory_order_acquire);
+  }
+}
+
+void ThreadPool::take_items(int thread) {
+  for (size_t item; (item = next_.fetch_add(1)) < count_;) (*work_)(item, thread);
+}
+
+void ThreadPool::work_loop(int thread) {
+  uint32_t seen = 0;
+  for (;;) {
+    for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) pause();
+    generation_.wait(seen, std::memory_order_acquire);
+    seen = generation_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
+    take_items(thread);
+    if (working_.fetch_sub(1, std::memory_order_acq_rel) == 1) working_.notify_one();
+  }
+}
+
+}  // namespace shiftadd

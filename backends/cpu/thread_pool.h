@@ -1,0 +1,40 @@
+// A persistent pool: run() spreads independent items over the threads and returns when all are done. Which thread takes
+// which item is not fixed, so work must not depend on it. One run at a time.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace shiftadd {
+
+class ThreadPool {
+ public:
+  // `threads` includes the calling thread. Where the system refuses a thread, the pool is smaller.
+  explicit ThreadPool(int threads);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls work(item, thread) for every item in [0, count); thread is in [0, threads()).
+  void run(size_t count, const std::function<void(size_t item, int thread)>& work);
+
+ private:
+  void work_loop(int thread);
+  void take_items(int thread);
+
+  std::vector<std::thread> workers_;
+  const std::function<void(size_t, int)>* work_ = nullptr;
+  size_t count_ = 0;
+  std::atomic<size_t> next_{0};
+  std::atomic<uint32_t> generation_{0};  // changes with every run, and once to stop
+  std::atomic<uint32_t> working_{0};     // workers still inside the current run
+  std::atomic<bool> stop_{false};
+};
+
+}  // namespace shiftadd

@@ -1,0 +1,90 @@
+// The interface between the transformer and hardware: a few coarse operations on buffers, none optional. The number of
+// rows (tokens) travels with each call, so that one code path serves prefill (rows > 1) and decode (rows = 1), and
+// begin / end bracket a step so that a device may record and replay it.
+//
+// Buffers are row-major floats on the device. The caller checks sizes; operations inside a step cannot fail.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+
+#include "core/packed_matrix.h"
+#include "core/status.h"
+#include "core/tensor.h"
+
+namespace shiftadd {
+
+// Device memory owned by a backend.
+struct Buffer {
+  float* data = nullptr;  // an address of the device
+  size_t bytes = 0;
+};
+
+// A weight matrix on the backend: dense or packed, in the order that suits the device. Opaque outside the backend.
+class Weights {
+ public:
+  virtual ~Weights() = default;
+  virtual uint32_t rows() const = 0;
+  virtual uint32_t columns() const = 0;
+  virtual size_t heap_bytes() const = 0;  // memory held besides the mapped file
+};
+
+struct LinearCall {
+  const Weights* weights = nullptr;
+  Buffer out;  // rows x weights->rows()
+};
+
+// One layer's keys and values: [key/value head][position][head size], `capacity` positions.
+struct KvView {
+  float* keys = nullptr;
+  float* values = nullptr;
+  uint32_t capacity = 0;
+};
+
+struct AttentionShape {
+  uint32_t heads = 0, kv_heads = 0, head_size = 0;
+  float scale = 0;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const char* isa() const = 0;
+  virtual int threads() const = 0;
+
+  virtual Status allocate(size_t bytes, Buffer* out) = 0;  // zeroed; pages are touched when used
+  virtual void release(Buffer buffer) = 0;
+  virtual void upload(const float* host, Buffer to, size_t floats) = 0;
+  virtual void download(Buffer from, float* host, size_t floats) = 0;
+
+  // The views must stay valid as long as the weights (they point into mapped files).
+  virtual Status prepare(const DenseMatrix& matrix, Weights** out) = 0;
+  virtual Status prepare(const PackedMatrix& matrix, Weights** out) = 0;
+
+  virtual void begin(uint32_t rows) = 0;
+  // out[m] = row tokens[m] of the matrix.
+  virtual void embed(const Weights& weights, const int32_t* tokens, uint32_t rows, Buffer out) = 0;
+  // out[m] = x[m] / rms(x[m]) * gain: root mean square norm. Source: arXiv 1910.07467.
+  virtual void normalize(Buffer x, Buffer gain, uint32_t rows, uint32_t columns, float epsilon, Buffer out) = 0;
+  // call.out = x W^T for every call; x: rows x columns, the same for all calls.
+  virtual void linear(std::span<const LinearCall> calls, Buffer x, uint32_t rows) = 0;
+  // Rotary positions in the half-split order; angles: [rows][head_size / 2] pairs (cosine, sine). arXiv 2104.09864.
+  virtual void rotate(Buffer x, uint32_t rows, uint32_t heads, uint32_t head_size, Buffer angles) = 0;
+  // Appends rows of k and v at `position`, then causal attention of q over everything up to each row.
+  virtual void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position,
+                      uint32_t rows, Buffer out) = 0;
+  // gate[i] = silu(gate[i]) * up[i]
+  virtual void activate(Buffer gate, Buffer up, size_t count) = 0;
+  // x[i] += y[i]
+  virtual void add(Buffer x, Buffer y, size_t count) = 0;
+  virtual void end() = 0;
+
+  // For calibration: h += x^T x over the rows; h: columns x columns on the host, only its upper triangle is kept valid.
+  virtual void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) = 0;
+  // For host-side stages that share the threads: work(item) for every item.
+  virtual void parallel(size_t count, const std::function<void(size_t)>& work) = 0;
+};
+
+}  // namespace shiftadd

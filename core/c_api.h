@@ -1,0 +1,145 @@
+/* The only public face of the C++ code: opaque handles, scalars, pointers and status codes. Text (JSON, tokenizers,
+ * options, messages to people) lives in TypeScript; numbers live here. Both transports (the Node addon and the WASM
+ * package) map these functions one to one.
+ *
+ * Every function that can fail returns a status; 0 is success. The sentence for the last failure on the calling thread
+ * is sa_last_error(). Handles are not thread-safe: one call at a time per model and its sessions. */
+#ifndef SHIFTADD_C_API_H
+#define SHIFTADD_C_API_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(_WIN32)
+#define SA_API __declspec(dllexport)
+#else
+#define SA_API __attribute__((visibility("default")))
+#endif
+
+/* 0 ok, 1 invalid argument, 2 not found, 3 bad format, 4 unsupported, 5 out of memory, 6 device failed, 7 cancelled */
+typedef int32_t sa_status;
+
+typedef struct sa_model sa_model;
+typedef struct sa_session sa_session;
+typedef struct sa_quantizer sa_quantizer;
+
+enum { SA_API_VERSION = 1 };
+SA_API int32_t sa_version(void);
+SA_API const char* sa_last_error(void);
+
+/* ---- devices ---- */
+
+typedef struct {
+  const char* backend; /* "cpu" */
+  const char* isa;     /* "portable", "avx2", "avx512", "neon" */
+  int32_t cores;       /* cores this process may use */
+} sa_device;
+/* `isa` null: the widest available, or what SHIFTADD_ISA forces. Fails (not found) for an ISA this machine lacks. */
+SA_API sa_status sa_device_describe(const char* isa, sa_device* out);
+
+/* ---- models ---- */
+
+typedef struct {
+  int32_t threads;   /* 1 to 64; 0: one per core */
+  int32_t precision; /* of packed products: 0 exact, 1 fast */
+  const char* isa;   /* null: automatic */
+} sa_model_options;
+
+/* `spec` is the binary description of core/model_spec.h; `paths` are the files it refers to, mapped read-only. */
+SA_API sa_status sa_model_open(const double* spec, size_t spec_length, const char* const* paths, size_t path_count,
+                               const sa_model_options* options, sa_model** out);
+typedef struct {
+  const char* isa;
+  int32_t threads;
+  int32_t precision;
+  double mapped_bytes; /* weights read straight from the files */
+  double heap_bytes;   /* weights held in memory: decoded scales, norms */
+} sa_model_info;
+SA_API sa_status sa_model_describe(const sa_model* model, sa_model_info* out);
+/* Close sessions and quantizers of the model first. */
+SA_API void sa_model_close(sa_model* model);
+
+/* ---- sessions ---- */
+
+typedef struct {
+  float temperature;        /* 0: greedy */
+  int32_t top_k;            /* 0: off */
+  float top_p;              /* 1: off */
+  float min_p;              /* 0: off */
+  float repetition_penalty; /* 1: off */
+  int32_t repetition_window; /* how many of the latest tokens the penalty looks at */
+} sa_sampling;
+
+SA_API sa_status sa_session_open(sa_model* model, int32_t context_size, sa_session** out);
+SA_API void sa_session_close(sa_session* session);
+/* Starts the random stream of sa_session_sample anew. */
+SA_API sa_status sa_session_seed(sa_session* session, uint64_t seed);
+/* Appends `count` tokens and computes the logits of the last. `cancel` may be null; a value other than 0 stops the work
+ * within one layer of one chunk, and the session then stands where it stood before the call. */
+SA_API sa_status sa_session_prefill(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);
+/* Picks a token from the logits of the last position. */
+SA_API sa_status sa_session_sample(sa_session* session, const sa_sampling* sampling, int32_t* token);
+/* Forgets everything after the first `position` tokens. The logits are gone until the next prefill. */
+SA_API sa_status sa_session_rewind(sa_session* session, int32_t position);
+/* Copies the logits of the last position: `count` must be the vocabulary size. */
+SA_API sa_status sa_session_logits(const sa_session* session, float* out, size_t count);
+/* Rewinds to 0, runs `count` tokens and writes count - 1 natural log-probabilities: of token i + 1 after tokens 0..i. */
+SA_API sa_status sa_session_evaluate(sa_session* session, const int32_t* tokens, size_t count, float* log_probabilities,
+                                     const int32_t* cancel);
+typedef struct {
+  int32_t position;
+  int32_t context_size;
+  double kv_cache_bytes; /* of the whole context; pages are touched as positions fill */
+  double scratch_bytes;
+} sa_session_info;
+SA_API sa_status sa_session_describe(const sa_session* session, sa_session_info* out);
+
+/* ---- quantizer ---- */
+
+typedef struct {
+  int32_t planes;        /* 1 to 8 */
+  int32_t group_rows;
+  int32_t group_columns; /* 8 or 1 */
+  int32_t row_scales;    /* 0 or 1 */
+  int32_t scale_terms;   /* 1 to 4 powers of two per scale */
+  int32_t fit_rounds;    /* alternations of one binary-coding fit */
+  int32_t refits;        /* bundle refits inside the compensated loop */
+  int32_t sweeps;        /* (least squares, coordinate descent, row scales) passes after it */
+  double damping;        /* of the Hessian, as a share of its mean diagonal */
+  double identity;       /* of the identity, likewise: for an embedding that is also read by rows */
+} sa_quantize_settings;
+
+/* `done` goes from 0 to 1 within one call. Called on the thread of the call. */
+typedef void (*sa_progress)(void* user, double done);
+
+/* `model` must be dense. tokens: windows x window. Keeps one layer's statistics and the activations in memory. */
+SA_API sa_status sa_quantizer_open(sa_model* model, const int32_t* tokens, int32_t windows, int32_t window,
+                                   sa_quantizer** out);
+SA_API void sa_quantizer_close(sa_quantizer* quantizer);
+/* Quantizes the next block; settings: one per matrix in the order q, k, v, o, gate, up, down. Call once per block. */
+SA_API sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
+                                    void* user, const int32_t* cancel);
+/* After the last block: quantizes the embedding and, when the head is not tied to it, the head. settings: 1 or 2. */
+SA_API sa_status sa_quantizer_head(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
+                                   void* user, const int32_t* cancel);
+typedef struct {
+  int32_t rows, columns, planes, group_rows, group_columns, scale_exponent, has_row_scales;
+  double plane_bytes, scale_count, row_scale_count;
+  double weight_error; /* |W - W_packed|^2 / |W|^2 */
+  double output_error; /* tr(E H E^T) / tr(W H W^T) */
+} sa_packed_info;
+/* The matrices of the last call, in the order of its settings. */
+SA_API int32_t sa_quantizer_count(const sa_quantizer* quantizer);
+SA_API sa_status sa_quantizer_describe(const sa_quantizer* quantizer, int32_t index, sa_packed_info* out);
+SA_API sa_status sa_quantizer_copy(const sa_quantizer* quantizer, int32_t index, uint8_t* planes, uint16_t* scales,
+                                   uint16_t* row_scales);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

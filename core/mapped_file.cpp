@@ -1,0 +1,39 @@
+#include "core/mapped_file.h"
+
+#include <cerrno>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace shiftadd {
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(other.data_), size_(other.size_), path_(std::move(other.path_)) {
+  other.data_ = nullptr;
+}
+
+Status MappedFile::open(const std::string& path, MappedFile* out) {
+  const int file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return not_found("cannot open " + path + ": " + std::strerror(errno));
+  struct stat info;
+  if (fstat(file, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0) {
+    ::close(file);
+    return bad_format(path + " is not a file with content");
+  }
+  void* data = mmap(nullptr, static_cast<size_t>(info.st_size), PROT_READ, MAP_PRIVATE, file, 0);
+  const int error = errno;
+  ::close(file);
+  if (data == MAP_FAILED) return out_of_memory("cannot map " + path + ": " + std::strerror(error));
+  out->data_ = static_cast<const uint8_t*>(data);
+  out->size_ = static_cast<uint64_t>(info.st_size);
+  out->path_ = path;
+  return ok_status();
+}
+
+}  // namespace shiftadd

@@ -1,0 +1,120 @@
+#include "core/model.h"
+
+#include <cstring>
+
+#include "core/half.h"
+
+namespace shiftadd {
+namespace {
+
+std::vector<float> to_floats(const DenseMatrix& matrix) {
+  const size_t count = size_t{matrix.rows} * matrix.columns;
+  std::vector<float> floats(count);
+  if (matrix.dtype == DType::f32) {
+    std::memcpy(floats.data(), matrix.data, count * sizeof(float));
+  } else {
+    const auto* source = static_cast<const uint16_t*>(matrix.data);
+    for (size_t i = 0; i < count; ++i)
+      floats[i] = matrix.dtype == DType::f16 ? half_to_float(source[i]) : bfloat16_to_float(source[i]);
+  }
+  return floats;
+}
+
+}  // namespace
+
+Model::~Model() {
+  if (backend_ == nullptr) return;
+  for (Block& block : blocks_) {
+    backend_->release(block.attention_norm);
+    backend_->release(block.feed_forward_norm);
+  }
+  backend_->release(final_norm_);
+}
+
+Status Model::open(const double* spec, size_t spec_length, const std::vector<std::string>& paths,
+                   std::unique_ptr<Backend> backend, std::unique_ptr<Model>* out) {
+  std::unique_ptr<Model> model(new Model());
+  SHIFTADD_TRY(parse_model_spec(spec, spec_length, paths.size(), &model->spec_));
+  for (const std::string& path : paths) {
+    MappedFile file;
+    SHIFTADD_TRY(MappedFile::open(path, &file));
+    model->files_.push_back(std::move(file));
+  }
+  model->backend_ = std::move(backend);
+  model->blocks_.resize(model->spec_.layers);
+  model->dense_.resize(size_t{model->spec_.layers} * kRoleCount);
+  for (const TensorSpec& tensor : model->spec_.tensors) SHIFTADD_TRY(model->load(tensor));
+  *out = std::move(model);
+  return ok_status();
+}
+
+const DenseMatrix* Model::dense(Role role, uint32_t layer) const {
+  const DenseMatrix& matrix = dense_[size_t{layer} * kRoleCount + static_cast<size_t>(role)];
+  return matrix.data == nullptr ? nullptr : &matrix;
+}
+
+Status Model::bytes_of(const FileRange& range, size_t alignment, const void** out) {
+  const MappedFile& file = files_[range.file];
+  if (range.offset > file.size() || range.bytes > file.size() - range.offset)
+    return bad_format(file.path() + " ends at byte " + std::to_string(file.size()) + " but a tensor needs bytes " +
+                      std::to_string(range.offset) + " to " + std::to_string(range.offset + range.bytes));
+  if (range.offset % alignment != 0)
+    return bad_format(file.path() + ": the tensor at byte " + std::to_string(range.offset) + " is not aligned to " +
+                      std::to_string(alignment) + " bytes");
+  *out = file.data() + range.offset;
+  mapped_bytes_ += range.bytes;
+  return ok_status();
+}
+
+Status Model::load(const TensorSpec& tensor) {
+  Block& block = blocks_[tensor.layer];
+  Weights* weights = nullptr;
+  if (tensor.packed) {
+    PackedMatrix matrix{tensor.shape};
+    const void *planes = nullptr, *scales = nullptr, *row_scales = nullptr;
+    SHIFTADD_TRY(bytes_of(tensor.data, 64, &planes));
+    SHIFTADD_TRY(bytes_of(tensor.scales, 2, &scales));
+    if (tensor.shape.has_row_scales) SHIFTADD_TRY(bytes_of(tensor.row_scales, 2, &row_scales));
+    matrix.planes = static_cast<const uint8_t*>(planes);
+    matrix.scales = static_cast<const uint16_t*>(scales);
+    matrix.row_scales = static_cast<const uint16_t*>(row_scales);
+    for (size_t i = 0; i < tensor.shape.scale_count(); ++i)
+      if (!valid_scale(matrix.scales[i]))
+        return bad_format(files_[tensor.scales.file].path() + ": invalid scale code at byte " +
+                          std::to_string(tensor.scales.offset + 2 * i));
+    SHIFTADD_TRY(backend_->prepare(matrix, &weights));
+  } else {
+    DenseMatrix matrix{tensor.dtype, tensor.rows, tensor.columns, nullptr};
+    SHIFTADD_TRY(bytes_of(tensor.data, dtype_bytes(tensor.dtype), &matrix.data));
+    dense_[size_t{tensor.layer} * kRoleCount + static_cast<size_t>(tensor.role)] = matrix;
+    if (tensor.role == Role::final_norm || tensor.role == Role::attention_norm ||
+        tensor.role == Role::feed_forward_norm) {
+      Buffer& gain = tensor.role == Role::final_norm       ? final_norm_
+                     : tensor.role == Role::attention_norm ? block.attention_norm
+                                                           : block.feed_forward_norm;
+      const std::vector<float> floats = to_floats(matrix);
+      SHIFTADD_TRY(backend_->allocate(floats.size() * sizeof(float), &gain));
+      backend_->upload(floats.data(), gain, floats.size());
+      heap_bytes_ += gain.bytes;
+      return ok_status();
+    }
+    SHIFTADD_TRY(backend_->prepare(matrix, &weights));
+  }
+  heap_bytes_ += weights->heap_bytes();
+  std::unique_ptr<Weights> owned(weights);
+  switch (tensor.role) {
+    case Role::embedding: embedding_ = std::move(owned); break;
+    case Role::head: head_ = std::move(owned); break;
+    case Role::query: block.query = std::move(owned); break;
+    case Role::key: block.key = std::move(owned); break;
+    case Role::value: block.value = std::move(owned); break;
+    case Role::attention_output: block.attention_output = std::move(owned); break;
+    case Role::gate: block.gate = std::move(owned); break;
+    case Role::up: block.up = std::move(owned); break;
+    case Role::down: block.down = std::move(owned); break;
+    case Role::final_norm: case Role::attention_norm: case Role::feed_forward_norm: break;  // handled above
+  }
+  return ok_status();
+}
+
+}  // namespace shiftadd

@@ -1,0 +1,180 @@
+#include "core/quantizer/model_quantizer.h"
+
+#include <algorithm>
+#include <string>
+
+#include "core/half.h"
+
+namespace shiftadd {
+namespace {
+
+// Sums x^T x of one kind of linear input over all rows seen.
+class Gram {
+ public:
+  void add(Backend& backend, Buffer x, uint32_t rows, uint32_t columns) {
+    columns_ = columns;
+    if (sums_.empty()) sums_.resize(size_t{columns} * columns);
+    backend.add_gram(x, rows, columns, sums_.data());
+    rows_ += rows;
+  }
+  // The mean, with the upper triangle mirrored.
+  const float* finish() {
+    const float factor = 1.0f / static_cast<float>(rows_);
+    for (uint32_t r = 0; r < columns_; ++r)
+      for (uint32_t c = r; c < columns_; ++c)
+        sums_[size_t{c} * columns_ + r] = sums_[size_t{r} * columns_ + c] *= factor;
+    return sums_.data();
+  }
+
+ private:
+  std::vector<float> sums_;
+  uint32_t columns_ = 0;
+  uint64_t rows_ = 0;
+};
+
+class GramObserver final : public LinearObserver {
+ public:
+  explicit GramObserver(Backend& backend) : backend_(backend) {}
+  void observe(LinearInput input, Buffer x, uint32_t rows, uint32_t columns) override {
+    grams_[static_cast<size_t>(input)].add(backend_, x, rows, columns);
+  }
+  Gram& gram(LinearInput input) { return grams_[static_cast<size_t>(input)]; }
+
+ private:
+  Backend& backend_;
+  Gram grams_[4];
+};
+
+LinearInput input_of(Role role) {
+  switch (role) {
+    case Role::attention_output: return LinearInput::attention_output;
+    case Role::gate: case Role::up: return LinearInput::feed_forward;
+    case Role::down: return LinearInput::down;
+    default: return LinearInput::attention;
+  }
+}
+
+std::vector<float> widen(const DenseMatrix& matrix, Backend& backend) {
+  std::vector<float> floats(size_t{matrix.rows} * matrix.columns);
+  backend.parallel(matrix.rows, [&](size_t row) {
+    const size_t first = row * matrix.columns;
+    for (size_t i = first; i < first + matrix.columns; ++i)
+      floats[i] = matrix.dtype == DType::f32   ? static_cast<const float*>(matrix.data)[i]
+                  : matrix.dtype == DType::f16 ? half_to_float(static_cast<const uint16_t*>(matrix.data)[i])
+                                               : bfloat16_to_float(static_cast<const uint16_t*>(matrix.data)[i]);
+  });
+  return floats;
+}
+
+}  // namespace
+
+Status ModelQuantizer::open(const Model& model, std::span<const int32_t> tokens, uint32_t windows, uint32_t window,
+                            std::unique_ptr<ModelQuantizer>* out) {
+  const ModelSpec& spec = model.spec();
+  if (windows == 0 || window == 0 || tokens.size() != size_t{windows} * window)
+    return invalid_argument("calibration needs windows x window tokens");
+  if (window > spec.context_limit)
+    return invalid_argument("the calibration window of " + std::to_string(window) + " tokens exceeds the context of " +
+                            std::to_string(spec.context_limit));
+  for (int32_t token : tokens)
+    if (token < 0 || static_cast<uint32_t>(token) >= spec.vocabulary_size)
+      return invalid_argument("calibration token " + std::to_string(token) + " is outside the vocabulary");
+  for (const TensorSpec& tensor : spec.tensors)
+    if (tensor.packed) return unsupported("the model is packed already: quantize its dense checkpoint");
+
+  std::unique_ptr<ModelQuantizer> quantizer(new ModelQuantizer(model));
+  SHIFTADD_TRY(quantizer->transformer_.allocate());
+  SHIFTADD_TRY(quantizer->cache_.allocate(model, 1, window));
+  quantizer->windows_ = windows;
+  quantizer->window_ = window;
+  quantizer->hidden_.resize(tokens.size() * spec.hidden_size);
+  for (size_t done = 0; done < tokens.size();) {
+    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
+    quantizer->transformer_.embed(tokens.data() + done, rows);
+    quantizer->transformer_.get_hidden(quantizer->hidden_.data() + done * spec.hidden_size, rows);
+    done += rows;
+  }
+  *out = std::move(quantizer);
+  return ok_status();
+}
+
+Status ModelQuantizer::collect(uint32_t layer, LinearObserver& observer, const Report& report, Cancel cancel) {
+  const size_t hidden_size = model_.spec().hidden_size;
+  for (uint32_t w = 0; w < windows_; ++w) {
+    for (uint32_t position = 0; position < window_; position += Transformer::kMaxRows) {
+      if (cancel.requested()) return cancelled();
+      const uint32_t rows = std::min(Transformer::kMaxRows, window_ - position);
+      float* hidden = hidden_.data() + (size_t{w} * window_ + position) * hidden_size;
+      transformer_.set_hidden(hidden, rows);
+      transformer_.run_block(layer, cache_.layer(0), position, rows, &observer);
+      transformer_.get_hidden(hidden, rows);
+    }
+    report(0.5 * (w + 1) / windows_);
+  }
+  return ok_status();
+}
+
+Status ModelQuantizer::quantize(Role role, uint32_t layer, const float* hessian, const QuantizeSettings& settings,
+                                double from, double to, const Report& report, Cancel cancel) {
+  const DenseMatrix* matrix = model_.dense(role, layer);
+  Backend& backend = model_.backend();
+  const std::vector<float> weights = widen(*matrix, backend);
+  QuantizedMatrix result;
+  SHIFTADD_TRY(quantize_matrix(
+      weights.data(), matrix->rows, matrix->columns, hessian, settings,
+      [&](size_t count, const std::function<void(size_t)>& work) { backend.parallel(count, work); },
+      [&](double done) {
+        report(from + (to - from) * done);
+        return cancel.requested();
+      },
+      &result.weights, &result.report));
+  results_.push_back(std::move(result));
+  return ok_status();
+}
+
+Status ModelQuantizer::block(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel) {
+  if (next_layer_ >= model_.spec().layers) return invalid_argument("all blocks are quantized already");
+  if (settings.size() != std::size(kBlockRoles)) return invalid_argument("a block needs settings for 7 matrices");
+  results_.clear();
+  GramObserver observer(model_.backend());
+  SHIFTADD_TRY(collect(next_layer_, observer, report, cancel));
+  const float* hessians[4];
+  for (uint32_t input = 0; input < 4; ++input) hessians[input] = observer.gram(static_cast<LinearInput>(input)).finish();
+  for (size_t i = 0; i < settings.size(); ++i) {
+    const double from = 0.5 + 0.5 * static_cast<double>(i) / static_cast<double>(settings.size());
+    const double to = 0.5 + 0.5 * static_cast<double>(i + 1) / static_cast<double>(settings.size());
+    const Role role = kBlockRoles[i];
+    SHIFTADD_TRY(quantize(role, next_layer_, hessians[static_cast<size_t>(input_of(role))], settings[i], from, to,
+                          report, cancel));
+  }
+  ++next_layer_;
+  return ok_status();
+}
+
+Status ModelQuantizer::head(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel) {
+  if (next_layer_ < model_.spec().layers) return invalid_argument("quantize every block before the head");
+  if (head_done_) return invalid_argument("the head is quantized already");
+  const bool own_head = model_.has_own_head();
+  if (settings.size() != head_matrices())
+    return invalid_argument("the head needs settings for the embedding, and for the head when it is not tied");
+  results_.clear();
+  Gram gram;
+  const size_t hidden_size = model_.spec().hidden_size, total = size_t{windows_} * window_;
+  for (size_t done = 0; done < total;) {
+    if (cancel.requested()) return cancelled();
+    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, total - done));
+    transformer_.set_hidden(hidden_.data() + done * hidden_size, rows);
+    gram.add(model_.backend(), transformer_.final_hidden(0, rows), rows, model_.spec().hidden_size);
+    done += rows;
+    report(0.2 * static_cast<double>(done) / static_cast<double>(total));
+  }
+  const float* hessian = gram.finish();
+  // An embedding that is only read by rows has no linear input: a plain fit.
+  SHIFTADD_TRY(quantize(Role::embedding, 0, own_head ? nullptr : hessian, settings[0], 0.2, own_head ? 0.6 : 1, report,
+                        cancel));
+  if (own_head) SHIFTADD_TRY(quantize(Role::head, 0, hessian, settings[1], 0.6, 1, report, cancel));
+  head_done_ = true;
+  return ok_status();
+}
+
+}  // namespace shiftadd

@@ -1,0 +1,56 @@
+// Quantizes a dense model block by block: runs the calibration windows through one block of the dense model, collects
+// the Hessian of every linear input on the way, packs the block's matrices, and goes on with the block's output.
+// Memory: the hidden states of all windows, and the Hessians and matrices of one block.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/model.h"
+#include "core/quantizer/pipeline.h"
+#include "core/session.h"
+#include "core/transformer.h"
+
+namespace shiftadd {
+
+struct QuantizedMatrix {
+  PackedWeights weights;
+  QuantizeReport report;
+};
+
+class ModelQuantizer {
+ public:
+  // tokens: windows x window ids. The model must be dense.
+  static Status open(const Model& model, std::span<const int32_t> tokens, uint32_t windows, uint32_t window,
+                     std::unique_ptr<ModelQuantizer>* out);
+
+  // The next block; settings in the order of kBlockRoles.
+  static constexpr Role kBlockRoles[] = {Role::query, Role::key, Role::value, Role::attention_output,
+                                         Role::gate,  Role::up,  Role::down};
+  // Reports 0..1 within the call.
+  using Report = std::function<void(double done)>;
+  Status block(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel);
+  // After the last block: the embedding and, when the model has its own, the head.
+  Status head(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel);
+  // How many settings head() takes: 1 for a tied head, else 2.
+  size_t head_matrices() const { return model_.has_own_head() ? 2 : 1; }
+  // The matrices of the last call, in the order of its settings.
+  std::span<const QuantizedMatrix> results() const { return results_; }
+
+ private:
+  explicit ModelQuantizer(const Model& model) : model_(model), transformer_(model) {}
+  Status collect(uint32_t layer, LinearObserver& observer, const Report& report, Cancel cancel);
+  Status quantize(Role role, uint32_t layer, const float* hessian, const QuantizeSettings& settings, double from,
+                  double to, const Report& report, Cancel cancel);
+
+  const Model& model_;
+  Transformer transformer_;
+  KvCache cache_;               // one layer
+  std::vector<float> hidden_;   // [window][position][hidden size]
+  uint32_t windows_ = 0, window_ = 0, next_layer_ = 0;
+  bool head_done_ = false;
+  std::vector<QuantizedMatrix> results_;
+};
+
+}  // namespace shiftadd

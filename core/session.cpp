@@ -1,0 +1,137 @@
+#include "core/session.h"
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+namespace shiftadd {
+namespace {
+
+constexpr uint32_t kEvaluateRows = 16;  // rows of logits held at once while evaluating
+
+bool all_finite(std::span<const float> values) {
+  float poison = 0;
+  for (float value : values) poison += value * 0.0f;
+  return poison == 0;
+}
+
+Status not_finite(size_t position) {
+  return {Code::device_failed, "the logits at position " + std::to_string(position) +
+                                   " are not finite: the weights contain NaN or infinite values"};
+}
+
+// ln softmax(logits)[token]
+float log_probability(std::span<const float> logits, int32_t token) {
+  const float largest = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (float logit : logits) sum += std::exp(logit - largest);
+  return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token)] - largest) - std::log(sum));
+}
+
+}  // namespace
+
+Status Session::open(const Model& model, uint32_t context_size, std::unique_ptr<Session>* out) {
+  if (context_size == 0 || context_size > model.spec().context_limit)
+    return invalid_argument("the context size must be 1 to " + std::to_string(model.spec().context_limit) +
+                            " but is " + std::to_string(context_size));
+  std::unique_ptr<Session> session(new Session(model));
+  SHIFTADD_TRY(session->cache_.allocate(model, model.spec().layers, context_size));
+  SHIFTADD_TRY(session->transformer_.allocate());
+  session->logits_.resize(model.spec().vocabulary_size);
+  session->tokens_.reserve(context_size);
+  *out = std::move(session);
+  return ok_status();
+}
+
+Status Session::check_tokens(std::span<const int32_t> tokens) const {
+  for (int32_t token : tokens)
+    if (token < 0 || static_cast<uint32_t>(token) >= model_.spec().vocabulary_size)
+      return invalid_argument("token " + std::to_string(token) + " is outside the vocabulary of " +
+                              std::to_string(model_.spec().vocabulary_size));
+  return ok_status();
+}
+
+Status Session::run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel) {
+  const uint32_t rows = static_cast<uint32_t>(tokens.size());
+  transformer_.embed(tokens.data(), rows);
+  for (uint32_t layer = 0; layer < model_.spec().layers; ++layer) {
+    if (cancel.requested()) return cancelled();
+    transformer_.run_block(layer, cache_.layer(layer), position, rows);
+  }
+  return ok_status();
+}
+
+Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
+  if (tokens.empty()) return invalid_argument("there are no tokens to read");
+  SHIFTADD_TRY(check_tokens(tokens));
+  if (tokens.size() > context_size() - position())
+    return invalid_argument(std::to_string(tokens.size()) + " tokens do not fit: " + std::to_string(position()) +
+                            " of " + std::to_string(context_size()) + " positions are taken");
+  // A cancelled or failed call may leave keys and values behind the position; the next call overwrites them.
+  uint32_t rows = 0;
+  for (size_t done = 0; done < tokens.size(); done += rows) {
+    rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
+    SHIFTADD_TRY(run_step(tokens.subspan(done, rows), position() + static_cast<uint32_t>(done), cancel));
+  }
+  has_logits_ = false;
+  transformer_.logits(rows - 1, rows, logits_.data());
+  if (!all_finite(logits_)) return not_finite(position() + tokens.size() - 1);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  has_logits_ = true;
+  return ok_status();
+}
+
+Status Session::sample(const Sampling& sampling, int32_t* token) {
+  if (!has_logits_) return invalid_argument("there are no logits to sample from: read some tokens first");
+  return sampler_.sample(logits_, tokens_, sampling, token);
+}
+
+Status Session::rewind(uint32_t position) {
+  if (position > tokens_.size())
+    return invalid_argument("cannot rewind to position " + std::to_string(position) + " from " +
+                            std::to_string(tokens_.size()));
+  if (position == tokens_.size()) return ok_status();
+  tokens_.resize(position);
+  has_logits_ = false;
+  return ok_status();
+}
+
+Status Session::logits(std::span<float> out) const {
+  if (!has_logits_) return invalid_argument("there are no logits: read some tokens first");
+  if (out.size() != logits_.size())
+    return invalid_argument("the logits need room for " + std::to_string(logits_.size()) + " numbers");
+  std::copy(logits_.begin(), logits_.end(), out.begin());
+  return ok_status();
+}
+
+Status Session::evaluate(std::span<const int32_t> tokens, std::span<float> log_probabilities, Cancel cancel) {
+  if (tokens.size() < 2 || log_probabilities.size() != tokens.size() - 1)
+    return invalid_argument("evaluation needs at least two tokens and one result less than tokens");
+  if (tokens.size() > context_size())
+    return invalid_argument(std::to_string(tokens.size()) + " tokens do not fit the context of " +
+                            std::to_string(context_size()));
+  SHIFTADD_TRY(check_tokens(tokens));
+  SHIFTADD_TRY(rewind(0));
+  const size_t vocabulary = model_.spec().vocabulary_size;
+  std::vector<float> rows_logits(kEvaluateRows * vocabulary);
+  std::atomic<bool> finite{true};
+  for (size_t done = 0; done + 1 < tokens.size(); done += Transformer::kMaxRows) {
+    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - 1 - done));
+    SHIFTADD_TRY(run_step(tokens.subspan(done, rows), static_cast<uint32_t>(done), cancel));
+    for (uint32_t first = 0; first < rows; first += kEvaluateRows) {
+      if (cancel.requested()) return cancelled();
+      const uint32_t last = std::min(rows, first + kEvaluateRows);
+      transformer_.logits(first, last, rows_logits.data());
+      model_.backend().parallel(last - first, [&](size_t m) {
+        const std::span<const float> row(rows_logits.data() + m * vocabulary, vocabulary);
+        if (!all_finite(row)) finite.store(false);
+        const size_t index = done + first + m;
+        log_probabilities[index] = log_probability(row, tokens[index + 1]);
+      });
+      if (!finite.load()) return not_finite(done + first);
+    }
+  }
+  return ok_status();
+}
+
+}  // namespace shiftadd

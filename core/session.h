@@ -1,0 +1,60 @@
+// One token sequence on a model: KV cache, position, the logits of the last position and a sampler.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/model.h"
+#include "core/sampler.h"
+#include "core/transformer.h"
+
+namespace shiftadd {
+
+// Reads a flag that another thread may set; null: never cancelled.
+class Cancel {
+ public:
+  explicit Cancel(const int32_t* flag = nullptr) : flag_(flag) {}
+  bool requested() const {
+    return flag_ != nullptr && std::atomic_ref<int32_t>(*const_cast<int32_t*>(flag_)).load(std::memory_order_relaxed) != 0;
+  }
+
+ private:
+  const int32_t* flag_;
+};
+
+class Session {
+ public:
+  static Status open(const Model& model, uint32_t context_size, std::unique_ptr<Session>* out);
+
+  // Appends tokens and computes the logits of the last. On any failure the session stands where it stood before.
+  Status prefill(std::span<const int32_t> tokens, Cancel cancel);
+  Status sample(const Sampling& sampling, int32_t* token);
+  Status rewind(uint32_t position);
+  Status logits(std::span<float> out) const;
+  Status evaluate(std::span<const int32_t> tokens, std::span<float> log_probabilities, Cancel cancel);
+  void seed(uint64_t seed) { sampler_.seed(seed); }
+
+  uint32_t position() const { return static_cast<uint32_t>(tokens_.size()); }
+  uint32_t context_size() const { return cache_.capacity(); }
+  size_t kv_cache_bytes() const { return cache_.bytes(); }
+  size_t scratch_bytes() const { return transformer_.scratch_bytes() + logits_.size() * sizeof(float); }
+
+ private:
+  explicit Session(const Model& model) : model_(model), transformer_(model) {}
+  Status check_tokens(std::span<const int32_t> tokens) const;
+  // Runs all blocks over `tokens` (at most Transformer::kMaxRows) at `position`.
+  Status run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel);
+
+  const Model& model_;
+  Transformer transformer_;
+  KvCache cache_;
+  Sampler sampler_;
+  std::vector<int32_t> tokens_;
+  std::vector<float> logits_;
+  bool has_logits_ = false;
+};
+
+}  // namespace shiftadd

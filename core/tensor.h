@@ -1,0 +1,20 @@
+// Element types and a non-owning view of a dense row-major matrix.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace shiftadd {
+
+enum class DType : uint32_t { f32 = 0, f16 = 1, bf16 = 2 };
+
+inline size_t dtype_bytes(DType dtype) { return dtype == DType::f32 ? 4 : 2; }
+
+struct DenseMatrix {
+  DType dtype = DType::f32;
+  uint32_t rows = 0;
+  uint32_t columns = 0;
+  const void* data = nullptr;  // rows x columns, aligned to the element size
+};
+
+}  // namespace shiftadd

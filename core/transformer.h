@@ -1,0 +1,74 @@
+// The forward pass, written once for every family and backend: rows of tokens in, hidden states and logits out.
+// Prefill and decode are the same code with a different number of rows.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/model.h"
+
+namespace shiftadd {
+
+// Keys and values of every layer: [layer][key/value head][position][head size].
+class KvCache {
+ public:
+  KvCache() = default;
+  ~KvCache();
+  KvCache(const KvCache&) = delete;
+  KvCache& operator=(const KvCache&) = delete;
+  // `layers` caches of `capacity` positions; pages are touched as positions fill.
+  Status allocate(const Model& model, uint32_t layers, uint32_t capacity);
+  KvView layer(uint32_t index) const;
+  uint32_t capacity() const { return capacity_; }
+  size_t bytes() const { return keys_.bytes + values_.bytes; }
+
+ private:
+  Backend* backend_ = nullptr;
+  Buffer keys_, values_;
+  uint32_t capacity_ = 0;
+  size_t layer_floats_ = 0;
+};
+
+// The input of one or more linear layers, as calibration sees it.
+enum class LinearInput : uint32_t { attention = 0, attention_output = 1, feed_forward = 2, down = 3 };
+
+class LinearObserver {
+ public:
+  virtual ~LinearObserver() = default;
+  virtual void observe(LinearInput input, Buffer x, uint32_t rows, uint32_t columns) = 0;
+};
+
+// Scratch of one forward pass and the operations on it. Belongs to one session.
+class Transformer {
+ public:
+  static constexpr uint32_t kMaxRows = 128;  // tokens of one step; longer prefills are split
+
+  explicit Transformer(const Model& model) : model_(model) {}
+  ~Transformer();
+  Transformer(const Transformer&) = delete;
+  Transformer& operator=(const Transformer&) = delete;
+  Status allocate();
+  size_t scratch_bytes() const;
+
+  // Steps: load embeddings or given hidden states, run blocks, then compute logits.
+  void embed(const int32_t* tokens, uint32_t rows);
+  void set_hidden(const float* hidden, uint32_t rows);   // rows x hidden size, host
+  void get_hidden(float* hidden, uint32_t rows) const;   // host
+  // `position`: of the first row. The cache must hold position + rows positions.
+  void run_block(uint32_t layer, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer = nullptr);
+  // Normalises the hidden states of rows [first, rows) and returns them; valid until the next call.
+  Buffer final_hidden(uint32_t first, uint32_t rows);
+  // Logits of rows [first, rows) on the host: (rows - first) x vocabulary size.
+  void logits(uint32_t first, uint32_t rows, float* out);
+
+ private:
+  void set_angles(uint32_t position, uint32_t rows);
+
+  const Model& model_;
+  // rows x hidden, rows x hidden, rows x heads * head size (twice), rows x kv heads * head size (twice), ...
+  Buffer hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, angles_, logits_;
+  std::vector<float> angle_table_;  // host copy for the current step
+  uint32_t angles_position_ = 0, angles_rows_ = 0;
+};
+
+}  // namespace shiftadd

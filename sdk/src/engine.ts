@@ -1,0 +1,162 @@
+/**
+ * The transport between TypeScript and the C ABI (`core/c_api.h`). Tokens and numbers cross it, never text. Every
+ * transport (the native addon, later WebAssembly) implements these interfaces and passes the same tests.
+ *
+ * Every method that can fail rejects with an `EngineError`; the layers above turn it into a `ShiftAddError` that also
+ * names what the user passed.
+ */
+
+/** Status codes of `core/c_api.h`. */
+export type EngineStatus =
+  | 'invalid_argument'
+  | 'not_found'
+  | 'bad_format'
+  | 'unsupported'
+  | 'out_of_memory'
+  | 'device_failed'
+  | 'cancelled';
+
+/** A failure inside the engine: a status of the C ABI and one sentence. */
+export interface EngineError extends Error {
+  readonly status: EngineStatus;
+}
+
+/** A flag that a running call polls: set element 0 to 1 (`Atomics.store`) to stop it. Backed by a SharedArrayBuffer. */
+export type CancelFlag = Int32Array;
+
+export type Precision = 'exact' | 'fast';
+
+export interface EngineDevice {
+  /** `cpu` for the CPU backend. */
+  backend: string;
+  /** `portable`, `avx2`, `avx512`, `neon`. */
+  isa: string;
+  /** Cores that this process may use. */
+  cores: number;
+}
+
+export interface EngineModelOptions {
+  /** 1 to 64; 0 means one per core. */
+  threads: number;
+  precision: Precision;
+  /** Forces an instruction set; undefined chooses the widest. */
+  isa?: string;
+}
+
+export interface EngineModelInfo {
+  isa: string;
+  threads: number;
+  precision: Precision;
+  /** Weights read straight from the mapped files. */
+  mappedBytes: number;
+  /** Weights held in memory: decoded scales, norms. */
+  heapBytes: number;
+}
+
+export interface EngineSampling {
+  /** 0 is greedy. */
+  temperature: number;
+  /** 0 is off. */
+  topK: number;
+  /** 1 is off. */
+  topP: number;
+  /** 0 is off. */
+  minP: number;
+  /** 1 is off. */
+  repetitionPenalty: number;
+  /** How many of the latest tokens the penalty looks at. */
+  repetitionWindow: number;
+}
+
+export interface EngineSessionInfo {
+  position: number;
+  contextSize: number;
+  kvCacheBytes: number;
+  scratchBytes: number;
+}
+
+/** One token sequence: a KV cache, a position and the logits of the last position. One call at a time. */
+export interface EngineSession {
+  describe(): EngineSessionInfo;
+  /** Starts the random stream of `sample` anew. */
+  seed(seed: bigint): void;
+  /** Appends tokens (at least one) and computes the logits of the last. Cancelled: the session is as before the call. */
+  prefill(tokens: Int32Array, cancel?: CancelFlag): Promise<void>;
+  /** Picks a token from the logits of the last position, without appending it. */
+  sample(sampling: EngineSampling): Promise<number>;
+  /** Appends one token and samples the next: one decode step. */
+  decode(token: number, sampling: EngineSampling, cancel?: CancelFlag): Promise<number>;
+  /** Forgets everything after the first `position` tokens; the logits are gone until the next prefill. */
+  rewind(position: number): void;
+  /** The logits of the last position, one per vocabulary entry. */
+  logits(): Float32Array;
+  /** Rewinds to 0 and returns `tokens.length - 1` natural log-probabilities: of token i + 1 after tokens 0..i. */
+  evaluate(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array>;
+  /** Waits for a running call, then frees the memory. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** How one matrix is quantized; the fields of `sa_quantize_settings` in `core/c_api.h`. */
+export interface EngineQuantizeSettings {
+  planes: number;
+  groupRows: number;
+  groupColumns: 1 | 8;
+  rowScales: boolean;
+  scaleTerms: number;
+  fitRounds: number;
+  refits: number;
+  sweeps: number;
+  damping: number;
+  identity: number;
+}
+
+/** A packed matrix as the model file stores it. */
+export interface EnginePackedMatrix {
+  rows: number;
+  columns: number;
+  planes: number;
+  groupRows: number;
+  groupColumns: number;
+  scaleExponent: number;
+  planeData: Uint8Array;
+  scales: Uint16Array;
+  rowScales?: Uint16Array;
+  /** |W - W_packed|^2 / |W|^2 */
+  weightError: number;
+  /** tr(E H E^T) / tr(W H W^T) */
+  outputError: number;
+}
+
+/** Quantizes a dense model block by block; holds one block's statistics at a time. */
+export interface EngineQuantizer {
+  /** The next block: settings for q, k, v, o, gate, up, down. `onProgress` gets 0 to 1 within the call. */
+  block(
+    settings: EngineQuantizeSettings[],
+    onProgress?: (done: number) => void,
+    cancel?: CancelFlag,
+  ): Promise<EnginePackedMatrix[]>;
+  /** After the last block: the embedding and, when it is not tied, the head. */
+  head(
+    settings: EngineQuantizeSettings[],
+    onProgress?: (done: number) => void,
+    cancel?: CancelFlag,
+  ): Promise<EnginePackedMatrix[]>;
+  close(): Promise<void>;
+}
+
+export interface EngineModel {
+  describe(): EngineModelInfo;
+  openSession(contextSize: number): Promise<EngineSession>;
+  /** `tokens` holds windows x window ids. The model must be dense. */
+  openQuantizer(tokens: Int32Array, windows: number, window: number): Promise<EngineQuantizer>;
+  /** Closes its sessions and quantizers, waits for running calls, then frees the memory. Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface Engine {
+  /** `SA_API_VERSION`. */
+  readonly version: number;
+  describeDevice(isa?: string): EngineDevice;
+  /** `spec` is laid out as `core/model_spec.h` says; `paths` are the files that it refers to. */
+  openModel(spec: Float64Array, paths: string[], options: EngineModelOptions): Promise<EngineModel>;
+}
