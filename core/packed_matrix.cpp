@@ -111,14 +111,14 @@ bool valid_scale(uint16_t code) {
 uint16_t encode_scale(float value, int32_t scale_exponent, uint32_t terms) {
   if (!(value > 0)) return 0;
   // The value in units of the largest first term, as a fraction in double: exact for every float.
-  const double target = std::ldexp(static_cast<double>(value), -scale_exponent);
-  const double smallest = std::ldexp(1.0, 1 - static_cast<int>(kMaxFirst));
-  if (target < smallest / 2) return 0;
-  // The first term may lie one power above or below the value; all later choices are greedy, which is exact enough
-  // because a gap of at least one halves what is left. The best of the starting points is kept.
+  constexpr double kLargest = 1.875;
+  const double wanted = std::ldexp(static_cast<double>(value), -scale_exponent);
+  const double target = wanted < kLargest ? wanted : kLargest;
+  // The first term may lie one power above or below the value; all later choices are greedy. The best of the starting
+  // points is kept, and 0 only where it is nearer than both.
   uint16_t best_code = 0;
   double best_error = target;
-  const int floor_log = static_cast<int>(std::floor(std::log2(target)));
+  const int floor_log = std::ilogb(target);
   for (int first = floor_log; first <= floor_log + 1; ++first) {
     const int field = first + static_cast<int>(kMaxFirst);
     const int clamped = field < 1 ? 1 : field > static_cast<int>(kMaxFirst) ? static_cast<int>(kMaxFirst) : field;
@@ -129,14 +129,15 @@ uint16_t encode_scale(float value, int32_t scale_exponent, uint32_t terms) {
       double best_rest = std::fabs(rest);
       for (uint32_t gap = 1; gap <= 7; ++gap) {
         const double left = std::fabs(std::fabs(rest) - std::ldexp(term, -static_cast<int>(gap)));
-        if (left < best_rest) best_rest = left, best_gap = gap;
+        // A term that overshoots by as much as it mends still helps when another term follows.
+        if (left < best_rest || (left == best_rest && k + 1 < terms)) best_rest = left, best_gap = gap;
       }
       if (best_gap == 0) break;
       term = std::ldexp(term, -static_cast<int>(best_gap));
       code = static_cast<uint16_t>(code | ((rest < 0 ? 8u : 0u) | best_gap) << (12 - kTermBits * k));
       rest += rest < 0 ? term : -term;
     }
-    if (std::fabs(rest) < best_error) best_error = std::fabs(rest), best_code = code;
+    if (std::fabs(rest) <= best_error) best_error = std::fabs(rest), best_code = code;
   }
   return best_code;
 }

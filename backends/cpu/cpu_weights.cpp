@@ -122,20 +122,26 @@ void CpuPackedWeights::multiply_item(size_t item, const float* x, size_t x_strid
   float* sums = reinterpret_cast<float*>(tables + 1);  // [token][padded row]
   std::fill(sums, sums + size_t{tokens} * padded_rows, 0.0f);
 
-  const uint32_t scales_per_quad = kQuadColumns / shape.group_columns * shape.planes;
-  const float* scales = scales_.data() + size_t{row_group} * shape.quads() * scales_per_quad;
+  const uint32_t groups_per_quad = kQuadColumns / shape.group_columns, step = scale_block_quads(shape.planes);
+  const float* scales = scales_.data() + size_t{row_group} * shape.quads() * groups_per_quad * shape.planes;
   for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
     const uint32_t quads = shape.quads_in(k_block);
-    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) +
-                            size_t{first_tile} * quads * shape.planes * kBlockBytes;
-    for (uint32_t m = 0; m < tokens; ++m) {
-      const float* values = x + (first_token + m) * x_stride + size_t{k_block} * kKBlockColumns;
-      float* y = sums + size_t{m} * padded_rows;
-      const float s = kernels_.build_tables(values, scales, quads, shape.planes, shape.group_columns, precision_, tables);
-      if (std::isnan(s)) std::fill(y, y + padded_rows, s);
-      else if (s != 0) kernels_.accumulate(blocks, *tables, quads, shape.planes, tiles, precision_, s, y);
+    const size_t tile_stride = size_t{quads} * shape.planes * kBlockBytes, scale_stride = size_t{quads} * groups_per_quad;
+    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_stride;
+    for (uint32_t quad = 0; quad < quads; quad += step) {
+      const uint32_t count = std::min(step, quads - quad);
+      for (uint32_t m = 0; m < tokens; ++m) {
+        const float* values = x + (first_token + m) * x_stride + size_t{k_block} * kKBlockColumns + quad * kQuadColumns;
+        float* y = sums + size_t{m} * padded_rows;
+        const float s = kernels_.build_tables(values, scales + quad * groups_per_quad, scale_stride, count, shape.planes,
+                                              shape.group_columns, precision_, tables);
+        if (std::isnan(s)) std::fill(y, y + padded_rows, s);
+        else if (s != 0)
+          kernels_.accumulate(blocks + size_t{quad} * shape.planes * kBlockBytes, tile_stride, *tables, count,
+                              shape.planes, tiles, precision_, s, y);
+      }
     }
-    scales += quads * scales_per_quad;
+    scales += scale_stride * shape.planes;
   }
 
   const uint32_t skipped = first_tile * kTileRows, first_row = row_group * shape.group_rows + skipped;

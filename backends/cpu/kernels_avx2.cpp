@@ -44,12 +44,14 @@ inline void flush(Bytes low, Bytes high, int32_t bias, int shift, __m256 s, floa
 }
 
 template <uint32_t kPlanes>
-void accumulate_exact(const uint8_t* blocks, const uint8_t* tables, uint32_t quads, uint32_t tiles, float s, float* y) {
+void accumulate_exact(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
+                      uint32_t tiles, float s, float* y) {
   const Bytes mask = _mm256_set1_epi8(15);
   const __m256 scale = _mm256_set1_ps(s);
   // A 16-bit lane sums at most 8 quads x 2 halves x 8 planes bytes of one row: 128 * 255 < 2^16, two lanes too.
   const int32_t bias = static_cast<int32_t>(quads * 4 * kPlanes) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
+  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
+    const uint8_t* blocks = tile_blocks;
     ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
     const uint8_t* table = tables;
     for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, table += kTableBytes) {
@@ -71,11 +73,13 @@ void accumulate_exact(const uint8_t* blocks, const uint8_t* tables, uint32_t qua
 }
 
 template <uint32_t kPlanes>
-void accumulate_fast(const uint8_t* blocks, const uint8_t* tables, uint32_t quads, uint32_t tiles, float s, float* y) {
+void accumulate_fast(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
+                     uint32_t tiles, float s, float* y) {
   const Bytes mask = _mm256_set1_epi8(15);
   const __m256 scale = _mm256_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
+  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
+    const uint8_t* blocks = tile_blocks;
     ByteSum low_a, high_a, low_b, high_b;
     const uint8_t* table = tables;
     for (uint32_t q = 0; q < quads; ++q, blocks += 64 * kPlanes, table += kTableBytes * kPlanes) {
@@ -108,16 +112,16 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* tables, uint32_t quad
   }
 }
 
-void accumulate(const uint8_t* blocks, const LookupTables& tables, uint32_t quads, uint32_t planes, uint32_t tiles,
-                Precision precision, float s, float* y) {
-  using Accumulate = void (*)(const uint8_t*, const uint8_t*, uint32_t, uint32_t, float, float*);
+void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                uint32_t tiles, Precision precision, float s, float* y) {
+  using Accumulate = void (*)(const uint8_t*, size_t, const uint8_t*, uint32_t, uint32_t, float, float*);
   static constexpr Accumulate kExact[] = {accumulate_exact<1>, accumulate_exact<2>, accumulate_exact<3>,
                                           accumulate_exact<4>, accumulate_exact<5>, accumulate_exact<6>,
                                           accumulate_exact<7>, accumulate_exact<8>};
   static constexpr Accumulate kFast[] = {accumulate_fast<1>, accumulate_fast<2>, accumulate_fast<3>,
                                          accumulate_fast<4>, accumulate_fast<5>, accumulate_fast<6>,
                                          accumulate_fast<7>, accumulate_fast<8>};
-  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tables.bytes, quads, tiles, s, y);
+  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tile_stride, tables.bytes, quads, tiles, s, y);
 }
 
 // The 16 integers of a quad to its four tables. With s = v0 + v1 and d = v0 - v1 of a pair, the pair's four signed sums
@@ -159,17 +163,17 @@ inline void store_tables(__m256i v, bool exact, bool first_plane, uint8_t* table
   }
 }
 
-float build_tables(const float* x, const float* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                   Precision precision, LookupTables* tables) {
+float build_tables(const float* x, const float* scales, size_t scale_stride, uint32_t quads, uint32_t planes,
+                   uint32_t group_columns, Precision precision, LookupTables* tables) {
   const bool exact = precision == Precision::exact;
-  const uint32_t eights = quads * 2, groups = quads * 16 / group_columns;
+  const uint32_t eights = quads * 2;
   alignas(32) float t[kMaxTablePlanes * kMaxQuads * 16];
   __m256 largest = _mm256_setzero_ps(), poison = _mm256_setzero_ps();
   for (uint32_t e = 0; e < eights; ++e) {
     const __m256 values = _mm256_loadu_ps(x + 8 * e);
     __m256 over_planes = _mm256_setzero_ps();
     for (uint32_t p = 0; p < planes; ++p) {
-      const float* scale = scales + p * groups;
+      const float* scale = scales + p * scale_stride;
       const __m256 product = _mm256_mul_ps(
           group_columns == 8 ? _mm256_broadcast_ss(scale + e) : _mm256_loadu_ps(scale + 8 * e), values);
       _mm256_store_ps(t + p * quads * 16 + 8 * e, product);

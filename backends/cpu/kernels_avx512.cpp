@@ -44,11 +44,13 @@ inline void flush(__m512i low, __m512i high, int32_t bias, int shift, __m512 s, 
 }
 
 template <uint32_t kPlanes>
-void accumulate_exact(const uint8_t* blocks, const uint8_t* tables, uint32_t quads, uint32_t tiles, float s, float* y) {
+void accumulate_exact(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
+                      uint32_t tiles, float s, float* y) {
   const Bytes mask = _mm512_set1_epi8(15);
   const __m512 scale = _mm512_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4 * kPlanes) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
+  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
+    const uint8_t* blocks = tile_blocks;
     ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
     const uint8_t* table = tables;
     for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, table += kTableBytes) {
@@ -68,11 +70,13 @@ void accumulate_exact(const uint8_t* blocks, const uint8_t* tables, uint32_t qua
 }
 
 template <uint32_t kPlanes>
-void accumulate_fast(const uint8_t* blocks, const uint8_t* tables, uint32_t quads, uint32_t tiles, float s, float* y) {
+void accumulate_fast(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
+                     uint32_t tiles, float s, float* y) {
   const Bytes mask = _mm512_set1_epi8(15);
   const __m512 scale = _mm512_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
+  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
+    const uint8_t* blocks = tile_blocks;
     ByteSum low_a, high_a, low_b, high_b;
     const uint8_t* table = tables;
     for (uint32_t q = 0; q < quads; ++q) {
@@ -103,16 +107,16 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* tables, uint32_t quad
   }
 }
 
-void accumulate(const uint8_t* blocks, const LookupTables& tables, uint32_t quads, uint32_t planes, uint32_t tiles,
-                Precision precision, float s, float* y) {
-  using Accumulate = void (*)(const uint8_t*, const uint8_t*, uint32_t, uint32_t, float, float*);
+void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                uint32_t tiles, Precision precision, float s, float* y) {
+  using Accumulate = void (*)(const uint8_t*, size_t, const uint8_t*, uint32_t, uint32_t, float, float*);
   static constexpr Accumulate kExact[] = {accumulate_exact<1>, accumulate_exact<2>, accumulate_exact<3>,
                                           accumulate_exact<4>, accumulate_exact<5>, accumulate_exact<6>,
                                           accumulate_exact<7>, accumulate_exact<8>};
   static constexpr Accumulate kFast[] = {accumulate_fast<1>, accumulate_fast<2>, accumulate_fast<3>,
                                          accumulate_fast<4>, accumulate_fast<5>, accumulate_fast<6>,
                                          accumulate_fast<7>, accumulate_fast<8>};
-  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tables.bytes, quads, tiles, s, y);
+  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tile_stride, tables.bytes, quads, tiles, s, y);
 }
 
 // The 16 integers of a quad, spread so that 128-bit lane j holds chunk j, to its four tables; see the AVX2 kernels.
@@ -144,17 +148,16 @@ inline void store_tables(__m256i v, bool exact, bool first_plane, uint8_t* table
   _mm512_storeu_si512(table + 64, high);
 }
 
-float build_tables(const float* x, const float* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                   Precision precision, LookupTables* tables) {
+float build_tables(const float* x, const float* scales, size_t scale_stride, uint32_t quads, uint32_t planes,
+                   uint32_t group_columns, Precision precision, LookupTables* tables) {
   const bool exact = precision == Precision::exact;
-  const uint32_t groups = quads * 16 / group_columns;
   alignas(64) float t[kMaxTablePlanes * kMaxQuads * 16];
   __m512 largest = _mm512_setzero_ps(), poison = _mm512_setzero_ps();
   for (uint32_t q = 0; q < quads; ++q) {
     const __m512 values = _mm512_loadu_ps(x + 16 * q);
     __m512 over_planes = _mm512_setzero_ps();
     for (uint32_t p = 0; p < planes; ++p) {
-      const float* scale = scales + p * groups;
+      const float* scale = scales + p * scale_stride;
       const __m512 factor =
           group_columns == 8
               ? _mm512_insertf32x8(_mm512_set1_ps(scale[2 * q]), _mm256_set1_ps(scale[2 * q + 1]), 1)

@@ -15,13 +15,12 @@ int32_t round_even(float value) {
   return std::bit_cast<int32_t>(value + 12582912.0f) - 0x4b400000;
 }
 
-float build_tables(const float* x, const float* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                   Precision precision, LookupTables* tables) {
-  const uint32_t columns = quads * 16, groups = columns / group_columns, chunks = quads * 4;
-  static_assert(kColumns == 128);
+float build_tables(const float* x, const float* scales, size_t scale_stride, uint32_t quads, uint32_t planes,
+                   uint32_t group_columns, Precision precision, LookupTables* tables) {
+  const uint32_t columns = quads * 16, chunks = quads * 4;
   float t[kMaxTablePlanes][kColumns];
   for (uint32_t p = 0; p < planes; ++p)
-    for (uint32_t c = 0; c < columns; ++c) t[p][c] = scales[p * groups + c / group_columns] * x[c];
+    for (uint32_t c = 0; c < columns; ++c) t[p][c] = scales[p * scale_stride + c / group_columns] * x[c];
 
   float largest = 0, poison = 0;
   for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
@@ -63,17 +62,18 @@ float build_tables(const float* x, const float* scales, uint32_t quads, uint32_t
   return largest / range;
 }
 
-void accumulate(const uint8_t* blocks, const LookupTables& tables, uint32_t quads, uint32_t planes, uint32_t tiles,
-                Precision precision, float s, float* y) {
+void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                uint32_t tiles, Precision precision, float s, float* y) {
   for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
+    const uint8_t* block = blocks + tile * tile_stride;
     int32_t low_sum[32] = {}, high_sum[32] = {};
     for (uint32_t q = 0; q < quads; ++q)
-      for (uint32_t p = 0; p < planes; ++p, blocks += 64) {
+      for (uint32_t p = 0; p < planes; ++p, block += 64) {
         const uint8_t* low = tables.bytes + (q * planes + p) * kTableBytes;
         const uint8_t* high = low + 64;
         for (uint32_t j = 0; j < 4; ++j)
           for (uint32_t r = 0; r < 16; ++r) {
-            const uint32_t byte = blocks[16 * j + r], a = 16 * j + (byte & 15), b = 16 * j + (byte >> 4);
+            const uint32_t byte = block[16 * j + r], a = 16 * j + (byte & 15), b = 16 * j + (byte >> 4);
             low_sum[r] += low[a];
             low_sum[r + 16] += low[b];
             // In fast precision only plane 0 carries the bias that makes the byte unsigned.

@@ -42,8 +42,8 @@ class GroupFit {
 
   void clear() { samples_.clear(); }
   void add(float value, float weight) { samples_.push_back({value, weight}); }
-  // Alternates between nearest levels and least squares, rounded in every round, from a greedy start and from a uniform
-  // grid; returns the best scales seen, measured with nearest-level signs.
+  // Alternates between nearest levels and least squares, rounded in every round, from a greedy start and from uniform
+  // grids; returns the best scales seen, measured with nearest-level signs.
   ScaleSet fit();
 
  private:
@@ -55,7 +55,7 @@ class GroupFit {
   };
 
   ScaleSet greedy_start();
-  ScaleSet uniform_start() const;
+  ScaleSet uniform_start(float span) const;
   void alternate(ScaleSet scales, ScaleSet* best, double* best_loss);
 
   uint32_t planes_;

@@ -52,8 +52,8 @@ bool lower_factor(double* a, size_t size, const ParallelFor& parallel) {
     });
     parallel((size - below) / kBlock, [&](size_t block) {
       const size_t i = below + block * kBlock;
-      add_product(column.data() + i, size, column.data() + below, size, kBlock, -1.0, a + i * size + below, size, kBlock,
-                  i + kBlock - below);
+      add_product(column.data() + i, size, column.data() + below, size, kBlock, -1.0, a + i * size + below, size,
+                  kBlock, i + kBlock - below);
     });
   }
   return true;
@@ -74,8 +74,8 @@ void invert_lower(double* a, size_t size, const ParallelFor& parallel) {
     parallel(start / kBlock + 1, [&](size_t block) {
       const size_t j = block * kBlock;  // columns j .. j + kBlock of the block row
       if (j < start) {
-        add_product(rows.data() + j * kBlock, kBlock, a + j * size + j, size, start - j, -1.0, a + start * size + j, size,
-                    kBlock, kBlock);
+        add_product(rows.data() + j * kBlock, kBlock, a + j * size + j, size, start - j, -1.0, a + start * size + j,
+                    size, kBlock, kBlock);
       }
       for (size_t i = 0; i < kBlock; ++i) {
         double* row = a + (start + i) * size + j;

@@ -7,7 +7,8 @@
 namespace shiftadd {
 namespace {
 
-// Share of the mean diagonal: far below the rounding of four terms (0.14 % rms), enough for two planes with equal signs.
+// Share of the mean diagonal: far below the rounding of four terms (0.14 % rms), enough for two planes with equal
+// signs.
 constexpr double kRidge = 1e-6;
 
 }  // namespace

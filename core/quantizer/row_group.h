@@ -21,7 +21,6 @@ struct RowGroup {
   std::vector<uint8_t> codes;       // same shape
   std::vector<ScaleSet> scales;     // [bundle in quantization order]
 
-  float* column(std::vector<float>& panel, size_t index) const { return panel.data() + index * padded; }
   uint8_t* code_column(size_t index) { return codes.data() + index * padded; }
 };
 
@@ -42,8 +41,8 @@ void expand_row_group(const RowGroup& group, const Hessian& hessian, std::vector
 void multiply_hessian(const std::vector<float>& panel, const Hessian& hessian, size_t padded,
                       std::vector<float>* panel_h);
 
-// Normal equations of the scales of one bundle with signs fixed: with s the signs of `codes` ([width][padded]), metric a
-// symmetric width x width matrix (row stride kMaxBundle) and pull [width][padded],
+// Normal equations of the scales of one bundle with signs fixed: with s the signs of `codes` ([width][padded]), metric
+// a symmetric width x width matrix (row stride kMaxBundle) and pull [width][padded],
 //   matrix[i][l] = sum over rows of importance * s_i' metric s_l, target[i] = sum of importance * s_i' pull.
 constexpr size_t kMaxBundle = 8;
 ScaleSystem bundle_system(const uint8_t* codes, size_t width, size_t padded, uint32_t planes, const float* importance,

@@ -1,0 +1,118 @@
+/**
+ * Opens a Hugging Face style folder: config.json, generation_config.json and the safetensors file or shards, dense or
+ * packed. Reads headers only; `tokenizer-files.ts` reads the tokenizer.
+ */
+import { access } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ShiftAddError } from '../errors.js';
+import { show } from '../options.js';
+import { isJsonObject, readJsonFile, readOptionalJsonFile, type JsonObject } from './json-file.js';
+import {
+  collectPackedTensors,
+  parseQuantizationConfig,
+  type PackedTensor,
+  type QuantizationConfig,
+} from './packed-tensors.js';
+import { readSafetensors, type SafetensorsFile, type TensorEntry } from './safetensors.js';
+
+const fix = 'Pass a folder with config.json, model.safetensors and tokenizer.json.';
+
+/** A tensor and the file that holds it. */
+export interface StoredTensor extends TensorEntry {
+  path: string;
+  /** Index into `ModelFolder.files`. */
+  file: number;
+}
+
+export interface ModelFolder {
+  path: string;
+  configPath: string;
+  config: JsonObject;
+  /** Empty when the folder has none. */
+  generationConfig: JsonObject;
+  files: SafetensorsFile[];
+  stored: Map<string, StoredTensor>;
+  /** Null for a dense checkpoint. */
+  quantization: QuantizationConfig | null;
+  /** By the name that the dense tensor would have; empty for a dense checkpoint. */
+  packed: Map<string, PackedTensor>;
+}
+
+/** ERR_NOT_FOUND, ERR_BAD_MODEL_FILE. */
+export async function openModelFolder(path: string): Promise<ModelFolder> {
+  const configPath = join(path, 'config.json');
+  const config = await readJsonFile(configPath, fix);
+  const generationConfig = (await readOptionalJsonFile(join(path, 'generation_config.json'), fix)) ?? {};
+  const files = await openWeights(path);
+  const stored = new Map<string, StoredTensor>();
+  files.forEach((file, index) => {
+    for (const entry of file.tensors.values()) {
+      const other = stored.get(entry.name);
+      if (other !== undefined) {
+        throw new ShiftAddError(
+          'ERR_BAD_MODEL_FILE',
+          `Tensor ${entry.name} is in both ${other.path} and ${file.path}. Remove the shard that does not belong to this model.`,
+        );
+      }
+      stored.set(entry.name, { ...entry, path: file.path, file: index });
+    }
+  });
+  const quantization = parseQuantizationConfig(config, configPath);
+  const packed =
+    quantization === null ? new Map<string, PackedTensor>() : collectPackedTensors(quantization, stored, configPath);
+  return { path, configPath, config, generationConfig, files, stored, quantization, packed };
+}
+
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+async function openWeights(folder: string): Promise<SafetensorsFile[]> {
+  const whole = join(folder, 'model.safetensors');
+  const indexPath = join(folder, 'model.safetensors.index.json');
+  if (await exists(whole)) return [await readSafetensors(whole)];
+  if (!(await exists(indexPath))) {
+    const old = (await exists(join(folder, 'pytorch_model.bin')))
+      ? ' It has a pytorch_model.bin: save it again as safetensors.'
+      : '';
+    throw new ShiftAddError(
+      'ERR_NOT_FOUND',
+      `${folder} has neither model.safetensors nor model.safetensors.index.json.${old} ${fix}`,
+    );
+  }
+  return openShards(folder, indexPath);
+}
+
+async function openShards(folder: string, indexPath: string): Promise<SafetensorsFile[]> {
+  const bad = (what: string): ShiftAddError =>
+    new ShiftAddError('ERR_BAD_MODEL_FILE', `${indexPath}: ${what}. Download or copy the model folder again.`);
+  const map = (await readJsonFile(indexPath, fix))['weight_map'];
+  if (!isJsonObject(map)) throw bad('weight_map must be an object');
+  const names = new Set<string>();
+  for (const [tensor, name] of Object.entries(map)) {
+    if (typeof name !== 'string' || name.length === 0 || /[/\\\0]/.test(name) || name === '.' || name === '..') {
+      throw bad(`weight_map puts tensor ${tensor} into ${show(name)}, which is not the name of a file in this folder`);
+    }
+    names.add(name);
+  }
+  const files: SafetensorsFile[] = [];
+  for (const name of [...names].sort()) {
+    const file = await readSafetensors(join(folder, name));
+    for (const tensor of file.tensors.keys()) {
+      if (map[tensor] !== name) {
+        throw bad(
+          `weight_map puts tensor ${tensor} ${map[tensor] === undefined ? 'nowhere' : `into ${show(map[tensor])}`}, but it is in ${name}`,
+        );
+      }
+    }
+    files.push(file);
+  }
+  const found = new Set(files.flatMap((file) => [...file.tensors.keys()]));
+  for (const [tensor, name] of Object.entries(map)) {
+    if (!found.has(tensor)) throw bad(`weight_map puts tensor ${tensor} into ${show(name)}, but it is not there`);
+  }
+  return files;
+}

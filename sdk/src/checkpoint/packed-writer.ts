@@ -1,0 +1,176 @@
+/** Writes a packed model folder: weight shards with aligned planes, config.json with its metadata, copied files. */
+import { createHash } from 'node:crypto';
+import { copyFile, open, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { EnginePackedMatrix } from '../engine.js';
+import { fromFileSystem } from '../errors.js';
+import type { JsonObject } from './json-file.js';
+import type { ModelFolder, StoredTensor } from './model-folder.js';
+import { packedFormatVersion, scaleEncoding } from './packed-tensors.js';
+import { dtypeBytes } from './safetensors.js';
+import { headerBytes, writeSafetensors, type TensorToWrite } from './safetensors-writer.js';
+import { tokenizerFileNames } from './tokenizer-files.js';
+
+const copyBytes = 4 * 1024 * 1024;
+
+export interface PackedFolderContents {
+  source: ModelFolder;
+  packed: { name: string; matrix: EnginePackedMatrix }[];
+  dense: StoredTensor[];
+  /** Of quantization_config, besides what the matrices themselves say. */
+  record: { mode: 'lat' | 'acc'; rowGroup: number; calibration: object; source: object; settings: object };
+  maxShardBytes: number;
+  signal?: AbortSignal | undefined;
+  /** 0 to 1. */
+  onProgress: (done: number) => void;
+}
+
+/** Fills an existing empty folder. Throws what the file system throws, or the signal's reason. */
+export async function writePackedFolder(folder: string, contents: PackedFolderContents): Promise<void> {
+  const { source, packed, dense, record, signal } = contents;
+  const checksums: Record<string, string> = {};
+  const units = [
+    ...packed.map(({ name, matrix }) => matrixTensors(name, matrix)),
+    ...dense.map((tensor) => [denseTensor(tensor)]),
+  ];
+  const shards = planShards(
+    units.map((unit) => unit.map((tensor) => withChecksum(tensor, checksums))),
+    contents.maxShardBytes,
+  );
+  const weightMap: Record<string, string> = {};
+  for (const [index, tensors] of shards.entries()) {
+    signal?.throwIfAborted();
+    const number = (n: number): string => String(n).padStart(5, '0');
+    const name =
+      shards.length === 1 ? 'model.safetensors' : `model-${number(index + 1)}-of-${number(shards.length)}.safetensors`;
+    await writeSafetensors(join(folder, name), tensors, { format: 'pt' });
+    for (const tensor of tensors) weightMap[tensor.name] = name;
+    contents.onProgress((index + 1) / shards.length);
+  }
+  if (shards.length > 1) {
+    const total = shards.flat().reduce((sum, tensor) => sum + tensor.bytes, 0);
+    await writeJson(join(folder, 'model.safetensors.index.json'), {
+      metadata: { total_size: total },
+      weight_map: weightMap,
+    });
+  }
+  const tensors = Object.fromEntries(
+    packed.map(({ name, matrix }) => [
+      name,
+      {
+        rows: matrix.rows,
+        columns: matrix.columns,
+        planes: matrix.planes,
+        group_rows: matrix.groupRows,
+        group_columns: matrix.groupColumns,
+        scale_exponent: matrix.scaleExponent,
+      },
+    ]),
+  );
+  const { mode, rowGroup, calibration, settings } = record;
+  await writeJson(join(folder, 'config.json'), {
+    ...source.config,
+    quantization_config: {
+      quant_method: 'shiftadd',
+      format_version: packedFormatVersion,
+      mode,
+      scale_encoding: scaleEncoding,
+      row_group: rowGroup,
+      tensors,
+      calibration,
+      settings,
+      source: record.source,
+      checksums,
+    },
+  });
+  for (const name of ['generation_config.json', ...tokenizerFileNames]) {
+    await copyFile(join(source.path, name), join(folder, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw fromFileSystem(error, join(source.path, name), 'Check the checkpoint folder.');
+    });
+  }
+}
+
+async function writeJson(path: string, value: JsonObject | object): Promise<void> {
+  await writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
+}
+
+function bytesOf(array: Uint8Array | Uint16Array): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+function matrixTensors(name: string, matrix: EnginePackedMatrix): TensorToWrite[] {
+  const groups = [Math.ceil(matrix.rows / matrix.groupRows), Math.ceil(matrix.columns / matrix.groupColumns)];
+  const tensor = (suffix: string, dtype: string, shape: number[], array: Uint8Array | Uint16Array): TensorToWrite => ({
+    name: name + suffix,
+    dtype,
+    shape,
+    bytes: array.byteLength,
+    data: () => [bytesOf(array)],
+  });
+  const tensors = [
+    tensor('.planes', 'U8', [matrix.planeData.byteLength], matrix.planeData),
+    tensor('.scales', 'U16', [...groups, matrix.planes], matrix.scales),
+  ];
+  if (matrix.rowScales !== undefined) tensors.push(tensor('.row_scales', 'F16', [matrix.rows], matrix.rowScales));
+  return tensors;
+}
+
+function denseTensor(stored: StoredTensor): TensorToWrite {
+  return {
+    name: stored.name,
+    dtype: stored.dtype,
+    shape: stored.shape,
+    bytes: stored.bytes,
+    data: async function* () {
+      const file = await open(stored.path, 'r');
+      try {
+        for (let done = 0; done < stored.bytes;) {
+          const buffer = new Uint8Array(Math.min(copyBytes, stored.bytes - done));
+          const { bytesRead } = await file.read(buffer, 0, buffer.length, stored.offset + done);
+          if (bytesRead === 0) throw new Error(`${stored.path} ended inside tensor ${stored.name}`);
+          yield buffer.subarray(0, bytesRead);
+          done += bytesRead;
+        }
+      } finally {
+        await file.close();
+      }
+    },
+  };
+}
+
+/** Records the SHA-256 of the data as it is written. */
+function withChecksum(tensor: TensorToWrite, checksums: Record<string, string>): TensorToWrite {
+  checksums[tensor.name] = ''; // keeps the order of the tensors
+  return {
+    ...tensor,
+    data: async function* () {
+      const hash = createHash('sha256');
+      for await (const chunk of tensor.data()) {
+        hash.update(chunk);
+        yield chunk;
+      }
+      checksums[tensor.name] = hash.digest('hex');
+    },
+  };
+}
+
+/** Fills files in order, each at most `limit` bytes unless one matrix alone is larger; planes come first in each. */
+function planShards(units: TensorToWrite[][], limit: number): TensorToWrite[][] {
+  const shards: TensorToWrite[][] = [];
+  let current: TensorToWrite[] = [];
+  let bytes = 0;
+  for (const unit of units) {
+    const unitBytes = unit.reduce((sum, tensor) => sum + tensor.bytes, 0);
+    if (current.length > 0 && bytes + unitBytes + headerBytes([...current, ...unit], { format: 'pt' }) > limit) {
+      shards.push(current);
+      [current, bytes] = [[], 0];
+    }
+    current.push(...unit);
+    bytes += unitBytes;
+  }
+  if (current.length > 0) shards.push(current);
+  // Planes are multiples of 64 bytes; the rest by falling element size, so that every element is aligned.
+  const rank = (tensor: TensorToWrite): number =>
+    tensor.name.endsWith('.planes') ? 0 : 16 - dtypeBytes[tensor.dtype]!;
+  return shards.map((shard) => shard.sort((a, b) => rank(a) - rank(b)));
+}

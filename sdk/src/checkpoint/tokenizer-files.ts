@@ -1,0 +1,65 @@
+/** Reads tokenizer.json, tokenizer_config.json and the chat template of a model folder. */
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ShiftAddError, fromFileSystem } from '../errors.js';
+import { isJsonObject, readJsonFile, readOptionalJsonFile, type Json, type JsonObject } from './json-file.js';
+
+export interface TokenizerFiles {
+  path: string;
+  tokenizer: JsonObject;
+  /** Empty when the folder has none. */
+  config: JsonObject;
+  /** Jinja source, or null when the model has none. */
+  chatTemplate: string | null;
+}
+
+/** The files that are copied unchanged from a checkpoint into a packed folder, where they exist. */
+export const tokenizerFileNames = [
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'special_tokens_map.json',
+  'chat_template.jinja',
+] as const;
+
+/** ERR_NOT_FOUND and ERR_TOKENIZER name the file. */
+export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
+  const path = join(folder, 'tokenizer.json');
+  const fix = 'Copy tokenizer.json from the checkpoint that the model was made from.';
+  const tokenizer = await asTokenizerError(readJsonFile(path, fix));
+  const config = (await asTokenizerError(readOptionalJsonFile(join(folder, 'tokenizer_config.json'), fix))) ?? {};
+  return {
+    path,
+    tokenizer,
+    config,
+    chatTemplate: (await readTemplateFile(folder)) ?? templateOf(config['chat_template']),
+  };
+}
+
+async function asTokenizerError<T>(reading: Promise<T>): Promise<T> {
+  try {
+    return await reading;
+  } catch (error) {
+    if (error instanceof ShiftAddError && error.code === 'ERR_BAD_MODEL_FILE') {
+      throw new ShiftAddError('ERR_TOKENIZER', error.message, error.cause);
+    }
+    throw error;
+  }
+}
+
+async function readTemplateFile(folder: string): Promise<string | null> {
+  const path = join(folder, 'chat_template.jinja');
+  try {
+    return await readFile(path, 'utf8');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    throw fromFileSystem(error, path, 'Copy it from the checkpoint again.');
+  }
+}
+
+/** Either the template or a list of named ones, of which `default` is used. */
+function templateOf(field: Json | undefined): string | null {
+  if (typeof field === 'string') return field;
+  if (!Array.isArray(field)) return null;
+  const named = field.find((entry) => isJsonObject(entry) && entry['name'] === 'default');
+  return isJsonObject(named) && typeof named['template'] === 'string' ? named['template'] : null;
+}

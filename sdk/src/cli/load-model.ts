@@ -1,0 +1,34 @@
+/** Loads the model of a command as its options say. */
+import { loadModel, type Model } from '../index.js';
+import type { Call, CommandOptions, Values } from './command.js';
+import { type engineOptions, given } from './command.js';
+
+type EngineValues = Values<typeof engineOptions>;
+
+function loadOptions(values: EngineValues): { backend: 'auto' | 'cpu'; threads?: number; precision: 'exact' | 'fast' } {
+  return {
+    backend: values.backend as 'auto' | 'cpu',
+    precision: values.precision as 'exact' | 'fast',
+    ...given({ threads: values.threads }),
+  };
+}
+
+/** Loading, shown when it takes long. The caller closes the model. */
+export async function loadWithProgress(
+  model: string | undefined,
+  values: EngineValues,
+  { terminal, signal }: Pick<Call<CommandOptions>, 'terminal' | 'signal'>,
+  contextSize?: number,
+): Promise<Model> {
+  const progress = terminal.progress('Loading');
+  try {
+    return await loadModel(model, {
+      ...loadOptions(values),
+      ...given({ contextSize }),
+      signal,
+      onProgress: ({ phase, done, total }) => progress.update(phase === 'load' ? 1 : done / Math.max(1, total), phase),
+    });
+  } finally {
+    progress.end();
+  }
+}

@@ -1,0 +1,106 @@
+/** `shiftadd quantize`: turns a dense checkpoint into a packed model. */
+import { quantizeModel, type QuantizeProgress, type QuantizeResult } from '../index.js';
+import { type Rule, quantizeRules, show } from '../options.js';
+import { UsageError, defineCommand, given, outputOptions, seedOption, threadOptions } from './command.js';
+import { bytes, duration, table } from './quantities.js';
+
+type IntegerRule = Rule & { kind: 'integer' };
+
+export const quantize = defineCommand({
+  name: 'quantize',
+  arguments: ['<checkpoint>', '<out>'],
+  summary: 'turn a dense checkpoint (a Hugging Face folder) into a packed model folder',
+  details: [
+    'The linear layers, the embedding and the output head become bit-planes with scales that are sums of powers of two. The calibration text shows the quantizer which errors matter; take one like what the model will be used for.',
+  ],
+  options: {
+    bits: { rule: quantizeRules.bits as IntegerRule, value: 'N', help: 'bit-planes of the linear layers' },
+    override: {
+      rule: { kind: 'text' },
+      value: 'NAME=BITS',
+      repeatable: true,
+      help: 'other bit-planes for tensors with these whole parts in their name, such as k_proj=5; the last match counts',
+      sdkName: 'overrides',
+    },
+    'embedding-bits': { rule: quantizeRules.embeddingBits as IntegerRule, value: 'N', help: 'bit-planes of the embedding' },
+    'head-bits': { rule: quantizeRules.headBits as IntegerRule, value: 'N', help: 'bit-planes of an output head that is not tied to the embedding', otherwise: 'as the embedding' },
+    'row-group': { rule: quantizeRules.rowGroup as IntegerRule, value: 'N', help: 'rows that share a set of scales' },
+    mode: { rule: quantizeRules.mode as Rule & { kind: 'choice' }, value: 'NAME', help: 'groups of 8 columns (lat, faster) or of one column (acc, more exact and larger)' },
+    calibration: { rule: { kind: 'text' }, value: 'FILE', help: 'a text, or a .jsonl file of {"messages": [...]} (required)' },
+    samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text' },
+    window: { rule: quantizeRules.window as IntegerRule, value: 'N', help: 'tokens per window' },
+    seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows' },
+    overwrite: { rule: { kind: 'flag', initial: false }, help: 'replace an existing model folder' },
+    ...threadOptions,
+    ...outputOptions,
+  },
+  examples: [
+    { command: 'shiftadd quantize ./SmolLM2-135M-Instruct ./packed --calibration chats.jsonl', does: 'four bit-planes, six for the embedding' },
+    { command: 'shiftadd quantize ./checkpoint ./packed --bits 3 --override down_proj=4 --calibration book.txt', does: 'three, but four for the down projections' },
+  ],
+  async run({ arguments: [checkpoint, out], values, terminal, signal }) {
+    if (values.calibration === undefined) throw new UsageError('quantize needs --calibration FILE', 'quantize');
+    const overrides = readOverrides(values.override);
+    const progress = terminal.progress('Quantizing');
+    let result: QuantizeResult;
+    try {
+      result = await quantizeModel(checkpoint!, out!, {
+        ...given({
+          bits: values.bits,
+          embeddingBits: values['embedding-bits'],
+          headBits: values['head-bits'],
+          rowGroup: values['row-group'],
+          mode: values.mode as 'lat' | 'acc' | undefined,
+          samples: values.samples,
+          window: values.window,
+          seed: values.seed,
+          threads: values.threads,
+        }),
+        ...(Object.keys(overrides).length === 0 ? {} : { overrides }),
+        calibration: values.calibration,
+        overwrite: values.overwrite,
+        signal,
+        onProgress: (state) => progress.update(state.done, describe(state), state.remainingMs),
+      });
+    } finally {
+      progress.end();
+    }
+    if (terminal.json) return terminal.document(result);
+    const worst = [...result.tensors].sort((a, b) => b.outputError - a.outputError)[0];
+    terminal.line(
+      table(
+        ['part', 'value'],
+        [
+          ['model', result.path],
+          ['bits per weight', `${result.bitsPerWeight.toFixed(3)} over the linear layers`],
+          ['linear layers', bytes(result.bytes.linearLayers)],
+          ['embedding', bytes(result.bytes.embedding)],
+          ...(result.bytes.head > 0 ? [['head', bytes(result.bytes.head)]] : []),
+          ['all tensors', bytes(result.bytes.total)],
+          ...(worst === undefined ? [] : [['largest output error', `${(worst.outputError * 100).toFixed(2)} % (${worst.name})`]]),
+          ['time', duration(result.seconds * 1000)],
+        ],
+      ),
+    );
+  },
+});
+
+function describe({ phase, block, blocks }: QuantizeProgress): string {
+  if (phase === 'calibrate') return 'reading the calibration text';
+  if (phase === 'write') return 'writing';
+  return block > blocks ? 'embedding and head' : `block ${block} of ${blocks}`;
+}
+
+function readOverrides(words: readonly string[]): Record<string, number> {
+  const overrides: Record<string, number> = {};
+  const { least, most } = quantizeRules.bits as IntegerRule;
+  for (const word of words) {
+    const match = /^(.+)=(\d+)$/.exec(word);
+    const bits = Number(match?.[2]);
+    if (match === null || bits < least || bits > most) {
+      throw new UsageError(`--override expects NAME=BITS with BITS from ${least} to ${most} but received ${show(word)}`, 'quantize');
+    }
+    overrides[match[1]!] = bits;
+  }
+  return overrides;
+}

@@ -1,0 +1,70 @@
+/** The one error class of the SDK and its stable codes. Wrong arguments are `TypeError` or `RangeError` instead. */
+import type { EngineError, EngineStatus } from './engine.js';
+
+/** Stable codes of `ShiftAddError`: programs branch on these, people read the message. */
+export type ErrorCode =
+  | 'ERR_BAD_MODEL_FILE'
+  | 'ERR_CHECKSUM'
+  | 'ERR_NOT_FOUND'
+  | 'ERR_UNSUPPORTED_MODEL'
+  | 'ERR_NO_BACKEND'
+  | 'ERR_CONTEXT_OVERFLOW'
+  | 'ERR_OUT_OF_MEMORY'
+  | 'ERR_TOKENIZER'
+  | 'ERR_CHAT_TEMPLATE'
+  | 'ERR_CLOSED'
+  | 'ERR_BUSY'
+  | 'ERR_ENGINE'
+  | 'ERR_NON_FINITE'
+  | 'ERR_CALIBRATION'
+  | 'ERR_OUTPUT_EXISTS'
+  | 'ERR_CANCELLED';
+
+/** Every failure that is not a wrong argument: a stable `code`, a sentence that names the fix, and its `cause`. */
+export class ShiftAddError extends Error {
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, cause?: unknown) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.name = 'ShiftAddError';
+    this.code = code;
+  }
+}
+
+const codeOfStatus: Record<EngineStatus, ErrorCode> = {
+  invalid_argument: 'ERR_ENGINE',
+  not_found: 'ERR_NOT_FOUND',
+  bad_format: 'ERR_BAD_MODEL_FILE',
+  unsupported: 'ERR_UNSUPPORTED_MODEL',
+  out_of_memory: 'ERR_OUT_OF_MEMORY',
+  device_failed: 'ERR_ENGINE',
+  cancelled: 'ERR_CANCELLED',
+};
+
+function isEngineError(error: unknown): error is EngineError {
+  return error instanceof Error && typeof (error as { status?: unknown }).status === 'string';
+}
+
+/** True when the engine stopped because its cancel flag was set. */
+export function isEngineCancel(error: unknown): boolean {
+  return isEngineError(error) && error.status === 'cancelled';
+}
+
+/** An engine failure as a `ShiftAddError` that also says what was going on; anything else is returned as it came. */
+export function fromEngine(error: unknown, doing: string): unknown {
+  if (!isEngineError(error)) return error;
+  const code = /\b(non-finite|not finite|nan|inf(inite|inity)?)\b/i.test(error.message)
+    ? 'ERR_NON_FINITE'
+    : (codeOfStatus[error.status] ?? 'ERR_ENGINE');
+  return new ShiftAddError(code, `${doing} failed: ${error.message}`, error);
+}
+
+/** The error of a file system call as a typed error that names the path. */
+export function fromFileSystem(error: unknown, path: string, fix: string): ShiftAddError {
+  const code = (error as NodeJS.ErrnoException).code;
+  if (code === 'ENOENT' || code === 'ENOTDIR') {
+    return new ShiftAddError('ERR_NOT_FOUND', `${path} does not exist. ${fix}`, error);
+  }
+  const why = code === 'EISDIR' ? 'it is a folder' : (code ?? String(error));
+  return new ShiftAddError('ERR_NOT_FOUND', `${path} cannot be read (${why}). ${fix}`, error);
+}

@@ -1,0 +1,288 @@
+/** The generation loop: prefill once, then one decode step per token, with stop strings, limits and cancelling. */
+import type { CancelFlag, EngineSampling, EngineSession } from './engine.js';
+import { ShiftAddError, fromEngine, isEngineCancel } from './errors.js';
+import { closedError, type ModelCore } from './model-core.js';
+import { Run, noEnergy, type FinishReason, type GenerationResult, type RunControls } from './run.js';
+import { StopStrings } from './stop-strings.js';
+
+/** How the next token is chosen. */
+export interface SamplingOptions {
+  /** 0 (default) or below 1e-6 is greedy: always the most likely token. */
+  temperature?: number;
+  /** Only the k most likely tokens; 0 (default) is off. */
+  topK?: number;
+  /** Only the most likely tokens that together reach this probability; 1 (default) is off. */
+  topP?: number;
+  /** Only tokens at least this share as likely as the most likely; 0 (default) is off. */
+  minP?: number;
+  /** Divides the chances of tokens that came lately; 1 (default) is off. */
+  repetitionPenalty?: number;
+  /** 0 to 2^53 - 1; the same seed gives the same run. Default random. */
+  seed?: number;
+}
+
+export interface GenerateOptions extends SamplingOptions {
+  /** Default: until the context is full. 0 generates nothing. */
+  maxTokens?: number;
+  /** Texts that end the generation; they are not part of the text. */
+  stop?: string | string[];
+  /** Aborting rejects with the signal's reason within one step. */
+  signal?: AbortSignal;
+  /** Puts the begin token in front of a text prompt where the tokenizer does so. Default true. */
+  addSpecialTokens?: boolean;
+  /** Special tokens in a text prompt count; false keeps them plain text. Default true. */
+  parseSpecial?: boolean;
+}
+
+/** Greedy below this: the division by it would overflow. */
+const leastTemperature = 1e-6;
+const repetitionWindow = 64;
+
+export interface GenerationPlan {
+  /** Computed when the run starts, so that its failure rejects the run. */
+  prompt: () => number[];
+  /** The text continues the prompt, so that a leading space belongs to it. */
+  continuation: boolean;
+  options: GenerateOptions;
+  contextSize: number;
+  /** A session that holds the first `reused` tokens of the prompt, fewer than all. */
+  acquire: (prompt: number[]) => Promise<{ session: EngineSession; reused: number }>;
+  /** Called once per `acquire`; `held` are the tokens the session holds now, null when that is not certain. */
+  release: (session: EngineSession, held: number[] | null) => Promise<void>;
+}
+
+/** Why a run ends early. */
+interface Ending {
+  flag: CancelFlag;
+  why: 'signal' | 'left' | 'closed' | null;
+  reason: unknown;
+}
+
+export interface StartedRun {
+  run: Run;
+  /** Ends the run, which rejects with this error. */
+  close: (error: Error) => void;
+}
+
+export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
+  const ending: Ending = { flag: new Int32Array(new SharedArrayBuffer(4)), why: null, reason: undefined };
+  const end = (why: 'signal' | 'left' | 'closed', reason?: unknown): void => {
+    if (ending.why !== null) return;
+    ending.why = why;
+    ending.reason = reason;
+    Atomics.store(ending.flag, 0, 1);
+  };
+  const start = async (controls: RunControls): Promise<GenerationResult> => {
+    const { signal } = plan.options;
+    const onAbort = (): void => {
+      end('signal', signal!.reason);
+      controls.discard();
+    };
+    const onClose = (): void => end('closed', closedError('model'));
+    if (signal?.aborted === true) onAbort();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    core.running.add(onClose);
+    try {
+      return await generate(core, plan, controls, ending);
+    } catch (error) {
+      if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+      core.running.delete(onClose);
+    }
+  };
+  return { run: new Run(start, () => end('left')), close: (error) => end('closed', error) };
+}
+
+/** Throws when the run was ended by signal or close; true when the reader left. */
+function hasLeft(ending: Ending): boolean {
+  if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
+  return ending.why === 'left';
+}
+
+async function generate(
+  core: ModelCore,
+  plan: GenerationPlan,
+  controls: RunControls,
+  ending: Ending,
+): Promise<GenerationResult> {
+  const started = performance.now();
+  await Promise.resolve(); // the caller gets the run before any work
+  hasLeft(ending);
+  core.checkOpen();
+  const prompt = plan.prompt();
+  checkPrompt(core, prompt, plan.contextSize);
+  const work = new Work(core, plan, prompt, controls, ending, started);
+  if (plan.options.maxTokens === 0) return work.result(null, 'length');
+  const { session, reused } = await plan.acquire(prompt);
+  try {
+    return work.result(session, await work.run(session, reused));
+  } finally {
+    await plan.release(session, work.held(session, reused));
+  }
+}
+
+function checkPrompt(core: ModelCore, prompt: number[], contextSize: number): void {
+  if (prompt.length === 0) throw new RangeError('Expected a prompt of at least one token but received an empty one');
+  const bad = prompt.find((id) => !Number.isInteger(id) || id < 0 || id >= core.vocabularySize);
+  if (bad !== undefined)
+    throw new RangeError(`Expected token ids from 0 to ${core.vocabularySize - 1} for prompt but received ${bad}`);
+  if (prompt.length > contextSize) {
+    const fix =
+      contextSize < core.contextLimit
+        ? `or ask for a larger contextSize (the model's limit is ${core.contextLimit})`
+        : 'which is the limit of this model';
+    throw new ShiftAddError(
+      'ERR_CONTEXT_OVERFLOW',
+      `The prompt has ${prompt.length} tokens but the context holds ${contextSize}. Shorten the prompt, ${fix}.`,
+    );
+  }
+}
+
+/** One generation in progress. */
+class Work {
+  private readonly generated: number[] = [];
+  private unsent: number[] = [];
+  private text = '';
+  private appended = 0;
+  private promptDone = false;
+  private computed = 0;
+  private promptMs = 0;
+  private firstTokenMs: number | null = null;
+  private decodeMs = 0;
+  private readonly stops: StopStrings;
+
+  constructor(
+    private readonly core: ModelCore,
+    private readonly plan: GenerationPlan,
+    private readonly prompt: number[],
+    private readonly controls: RunControls,
+    private readonly ending: Ending,
+    private readonly started: number,
+  ) {
+    const { stop } = plan.options;
+    this.stops = new StopStrings(typeof stop === 'string' ? [stop] : (stop ?? []));
+  }
+
+  async run(session: EngineSession, reused: number): Promise<FinishReason> {
+    const { options, contextSize } = this.plan;
+    const sampling = engineSampling(options);
+    const stream = this.core.tokenizer.stream({ continuation: this.plan.continuation });
+    if (hasLeft(this.ending)) return 'aborted';
+    session.seed(BigInt(options.seed ?? randomSeed()));
+    const rest = Int32Array.from(this.prompt.slice(reused));
+    const prefilled = await this.step('Reading the prompt', () =>
+      session.prefill(rest, this.ending.flag).then(() => true),
+    );
+    if (prefilled === null) return 'aborted';
+    this.promptDone = true;
+    this.computed = rest.length;
+    const now = performance.now();
+    this.promptMs = now - this.started;
+    let token = await this.step('Sampling', () => session.sample(sampling));
+    this.firstTokenMs = performance.now() - this.started;
+    let finish: FinishReason = 'aborted';
+    while (token !== null) {
+      if (this.core.endIds.has(token)) {
+        finish = 'stop';
+        break;
+      }
+      this.generated.push(token);
+      this.unsent.push(token);
+      if (this.show(stream.push(token))) return 'stop';
+      // The last token needs no place in the context: nothing follows it.
+      if (this.generated.length === options.maxTokens || this.prompt.length + this.appended === contextSize) {
+        finish = 'length';
+        break;
+      }
+      const last: number = token;
+      token = await this.step('Generating', () => session.decode(last, sampling, this.ending.flag));
+      if (token !== null) this.appended++;
+      this.decodeMs = performance.now() - this.started - this.firstTokenMs;
+    }
+    if (finish === 'aborted') return finish;
+    if (this.show(stream.end())) return 'stop';
+    this.send(this.stops.end());
+    return finish;
+  }
+
+  /** The tokens that the session holds; null when the engine does not agree. */
+  held(session: EngineSession, reused: number): number[] | null {
+    const all = this.promptDone
+      ? [...this.prompt, ...this.generated.slice(0, this.appended)]
+      : this.prompt.slice(0, reused);
+    try {
+      return session.describe().position === all.length ? all : null;
+    } catch {
+      return null;
+    }
+  }
+
+  result(session: EngineSession | null, finishReason: FinishReason): GenerationResult {
+    const steps = this.appended;
+    const rate = (count: number, ms: number): number | null => (count > 0 && ms > 0 ? (count / ms) * 1000 : null);
+    return {
+      text: this.text,
+      tokens: this.generated,
+      finishReason,
+      usage: { promptTokens: this.prompt.length, completionTokens: this.generated.length },
+      timings: {
+        loadMs: this.core.loadMs,
+        promptMs: this.promptMs,
+        firstTokenMs: this.firstTokenMs,
+        decodeMs: this.decodeMs,
+        promptTokensPerSecond: rate(this.computed, this.promptMs),
+        tokensPerSecond: rate(steps, this.decodeMs),
+      },
+      memory: this.core.memory(session),
+      energy: noEnergy,
+      backend: this.core.backend,
+    };
+  }
+
+  /** Null when the reader left; throws when the run was ended otherwise. */
+  private async step<T>(doing: string, call: () => Promise<T>): Promise<T | null> {
+    if (hasLeft(this.ending)) return null;
+    try {
+      const value = await call();
+      hasLeft(this.ending);
+      return value;
+    } catch (error) {
+      if (hasLeft(this.ending) && isEngineCancel(error)) return null;
+      throw fromEngine(error, doing);
+    }
+  }
+
+  /** True when a stop string has come. */
+  private show(text: string): boolean {
+    const shown = this.stops.push(text);
+    this.send(shown.text);
+    return shown.stopped;
+  }
+
+  private send(text: string): void {
+    if (text === '') return;
+    this.text += text;
+    this.controls.emit({ type: 'text', text, tokens: this.unsent });
+    this.unsent = [];
+  }
+}
+
+function engineSampling(options: GenerateOptions): EngineSampling {
+  const { temperature = 0, topK = 0, topP = 1, minP = 0, repetitionPenalty = 1 } = options;
+  // Each of these leaves only the most likely token.
+  const greedy = temperature < leastTemperature || topP === 0 || topK === 1 || minP === 1;
+  return {
+    temperature: greedy ? 0 : temperature,
+    topK,
+    topP: topP === 0 ? 1 : topP,
+    minP,
+    repetitionPenalty,
+    repetitionWindow,
+  };
+}
+
+function randomSeed(): number {
+  return Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+}

@@ -1,0 +1,26 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/** The public face of shiftadd. The reference lets its types compile in projects that do not ask for that library. */
+export { ShiftAddError, type ErrorCode } from './errors.js';
+export {
+  loadModel,
+  type BackendInfo,
+  type LoadOptions,
+  type LoadProgress,
+  type Model,
+  type ModelInfo,
+} from './model.js';
+export type { Precision } from './engine.js';
+export type { Chat, ChatOptions, SendOptions } from './chat.js';
+export type { ChatMessage } from './chat-template.js';
+export type { GenerateOptions, SamplingOptions } from './generate.js';
+export type { EnergyUse, FinishReason, GenerationResult, MemoryUse, Run, TextChunk, Timings, Usage } from './run.js';
+export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evaluate.js';
+export { evaluatePerplexity } from './model.js';
+export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quantize.js';
+export type { QuantizeOptions, QuantizeProgress } from './quantize-settings.js';
+export { inspectModel, type InspectedTensor, type InspectResult } from './inspect.js';
+export { listBackends, type BackendAttempt, type BackendName, type BackendReport } from './select-backend.js';
+export { defaultModelName, resolveModel } from './resolve-model.js';
+export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer.js';
+export type { TokenStream, TokenStreamOptions } from './token-stream.js';
+export type { WeightBytes } from './weight-bytes.js';

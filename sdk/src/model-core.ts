@@ -1,0 +1,65 @@
+/** What the parts of a loaded model share; not public. */
+import type { ChatTemplate } from './chat-template.js';
+import type { EngineModel, EngineSession } from './engine.js';
+import { ShiftAddError, fromEngine } from './errors.js';
+import type { BackendInfo } from './model.js';
+import type { MemoryUse } from './run.js';
+import type { Tokenizer } from './tokenizer.js';
+
+export class ModelCore {
+  closed = false;
+  /** Ends what is running, each with ERR_CLOSED. */
+  readonly running = new Set<() => void>();
+
+  constructor(
+    readonly engineModel: EngineModel,
+    readonly tokenizer: Tokenizer,
+    readonly template: ChatTemplate,
+    readonly backend: BackendInfo,
+    readonly endIds: ReadonlySet<number>,
+    readonly vocabularySize: number,
+    readonly contextLimit: number,
+    readonly contextSize: number,
+    readonly loadMs: number,
+    readonly weightsBytes: number,
+  ) {}
+
+  /** ERR_CLOSED once the model is closed. */
+  checkOpen(): void {
+    if (this.closed) throw closedError('model');
+  }
+
+  /** A context size that was asked for, or the model's. RangeError above the model's limit. */
+  contextSizeFor(asked: number | undefined): number {
+    if (asked === undefined) return this.contextSize;
+    return checkContextSize(asked, this.contextLimit);
+  }
+
+  async openSession(contextSize: number): Promise<EngineSession> {
+    this.checkOpen();
+    try {
+      return await this.engineModel.openSession(contextSize);
+    } catch (error) {
+      this.checkOpen();
+      throw fromEngine(error, `Opening a context of ${contextSize} tokens`);
+    }
+  }
+
+  memory(session: EngineSession | null): MemoryUse {
+    const { kvCacheBytes, scratchBytes } = session?.describe() ?? { kvCacheBytes: 0, scratchBytes: 0 };
+    const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    return { weightsBytes: this.weightsBytes, kvCacheBytes, scratchBytes, peakRssBytes };
+  }
+}
+
+export function checkContextSize(asked: number, limit: number): number {
+  if (asked > limit)
+    throw new RangeError(
+      `Expected an integer from 1 to ${limit} for contextSize (the model's limit) but received ${asked}`,
+    );
+  return asked;
+}
+
+export function closedError(what: string): ShiftAddError {
+  return new ShiftAddError('ERR_CLOSED', `This ${what} is closed. Load or create it again.`);
+}

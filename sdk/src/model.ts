@@ -1,0 +1,277 @@
+/** Loads a model and is the door to everything that it can do. */
+import { verifyChecksums } from './checkpoint/checksums.js';
+import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
+import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
+import { Chat, encodeChat, type ChatOptions } from './chat.js';
+import { ChatTemplate, type ChatMessage } from './chat-template.js';
+import type { EngineModel, EngineModelInfo, Precision } from './engine.js';
+import { ShiftAddError, fromEngine } from './errors.js';
+import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
+import { describeFamily, type FamilySpec } from './families/index.js';
+import { startRun, type GenerateOptions } from './generate.js';
+import { ModelCore, checkContextSize } from './model-core.js';
+import { buildModelSpec } from './model-spec.js';
+import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
+import { resolveModel } from './resolve-model.js';
+import type { Run } from './run.js';
+import { selectBackend, type BackendAttempt, type BackendName, type SelectedBackend } from './select-backend.js';
+import { Tokenizer } from './tokenizer.js';
+import { measureWeights, type WeightBytes } from './weight-bytes.js';
+
+export interface LoadOptions {
+  /** Default 'auto'. An explicit choice is used or throws. */
+  backend?: BackendName | 'auto';
+  /** 1 to 64. Default one per core. */
+  threads?: number;
+  /** Of packed products: 'exact' (default) gives the same bits on every ISA, 'fast' is up to 1.5 times as fast. */
+  precision?: Precision;
+  /** Tokens that a generation or chat can hold. Default the model's limit, at most 4096. */
+  contextSize?: number;
+  /** Checks the checksums of a packed model. Default true. */
+  verify?: boolean;
+  /** Forces an instruction set: portable, avx2, avx512, neon. Default SHIFTADD_ISA, else the widest. */
+  isa?: string;
+  /** Aborting rejects with the signal's reason. */
+  signal?: AbortSignal;
+  onProgress?: (progress: LoadProgress) => void;
+}
+
+export interface LoadProgress {
+  /** `verify` counts bytes. */
+  phase: 'open' | 'verify' | 'load';
+  done: number;
+  total: number;
+}
+
+export interface BackendInfo {
+  name: BackendName;
+  isa: string;
+  threads: number;
+  precision: Precision;
+  /** What was tried before, and why it was not chosen. */
+  attempts: BackendAttempt[];
+}
+
+export interface ModelInfo {
+  /** The last part of the folder's path. */
+  name: string;
+  /** `model_type` of config.json. */
+  architecture: string;
+  /** Weights, a tied head counted once. */
+  parameters: number;
+  layers: number;
+  /** Positions that the model was trained for. */
+  contextLimit: number;
+  vocabularySize: number;
+  packed: boolean;
+  /** Over the linear layers, all scales and padding counted; null for a dense model. */
+  bitsPerWeight: number | null;
+  /** In the files. */
+  bytes: WeightBytes;
+}
+
+/** A loaded model. Made by `loadModel`. */
+export class Model {
+  readonly #core: ModelCore;
+
+  constructor(
+    core: ModelCore,
+    /** What the model is. */
+    readonly info: ModelInfo,
+    /** The absolute path of its folder. */
+    readonly path: string,
+  ) {
+    this.#core = core;
+  }
+
+  /** What runs it. */
+  get backend(): BackendInfo {
+    return this.#core.backend;
+  }
+
+  get tokenizer(): Tokenizer {
+    return this.#core.tokenizer;
+  }
+
+  /** Tokens that a generation or chat holds unless told otherwise. */
+  get contextSize(): number {
+    return this.#core.contextSize;
+  }
+
+  /**
+   * Continues a text or token ids. TypeError and RangeError for wrong options; the run rejects with
+   * ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE, ERR_OUT_OF_MEMORY or the signal's reason.
+   */
+  generate(prompt: string | ArrayLike<number>, options?: GenerateOptions): Run {
+    const core = this.#core;
+    const isTokens = typeof prompt === 'object' && prompt !== null && typeof prompt.length === 'number';
+    if (typeof prompt !== 'string' && !isTokens) {
+      throw new TypeError(`Expected a text or token ids for prompt but received ${show(prompt)}`);
+    }
+    const checked = readOptions<GenerateOptions>(generateRules, options, 'generate');
+    const encode = (text: string): number[] =>
+      core.tokenizer.encode(text, { addSpecialTokens: checked.addSpecialTokens!, parseSpecial: checked.parseSpecial! });
+    return startRun(core, {
+      prompt: () => (typeof prompt === 'string' ? encode(prompt) : Array.from(prompt)),
+      continuation: true,
+      options: checked,
+      contextSize: core.contextSize,
+      acquire: async (tokens) => {
+        // No more than this run can fill.
+        const size = Math.min(core.contextSize, tokens.length + (checked.maxTokens ?? core.contextSize));
+        return { session: await core.openSession(size), reused: 0 };
+      },
+      release: (session) => session.close(),
+    }).run;
+  }
+
+  /** A conversation. TypeError and RangeError for wrong options, ERR_CLOSED. */
+  createChat(options?: ChatOptions): Chat {
+    return new Chat(this.#core, options);
+  }
+
+  /** The prompt ids of messages as a chat would send them. ERR_CHAT_TEMPLATE. */
+  encodeChat(messages: ChatMessage[]): number[] {
+    return encodeChat(this.#core, messages);
+  }
+
+  /** Perplexity of a text. RangeError for a text below 2 tokens, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE. */
+  async evaluate(text: string, options?: EvaluateOptions): Promise<EvaluateResult> {
+    return evaluateText(this.#core, text, options);
+  }
+
+  /** Ends what runs (ERR_CLOSED), waits for it, then frees the memory of model and chats. Idempotent. */
+  async close(): Promise<void> {
+    const core = this.#core;
+    core.closed = true;
+    for (const end of [...core.running]) end();
+    await core.engineModel.close();
+  }
+
+  /** The same as `close`. */
+  async dispose(): Promise<void> {
+    await this.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** The same as `model.evaluate(text, options)`. */
+export async function evaluatePerplexity(
+  model: Model,
+  text: string,
+  options?: EvaluateOptions,
+): Promise<EvaluateResult> {
+  return model.evaluate(text, options);
+}
+
+/**
+ * Loads a model folder (path or file URL) or an embedded model by name; without one, the embedded chat model. Rejects
+ * with ERR_NOT_FOUND, ERR_BAD_MODEL_FILE, ERR_CHECKSUM, ERR_UNSUPPORTED_MODEL, ERR_TOKENIZER, ERR_NO_BACKEND,
+ * ERR_OUT_OF_MEMORY, TypeError, RangeError or the signal's reason.
+ */
+export async function loadModel(folderOrName?: string | URL, options?: LoadOptions): Promise<Model> {
+  const checked = readOptions<LoadOptions>(loadRules, options, 'loadModel');
+  const { signal, onProgress } = checked;
+  signal?.throwIfAborted();
+  const started = performance.now();
+  onProgress?.({ phase: 'open', done: 0, total: 1 });
+  const folder = await openModelFolder(await resolveModel(folderOrName));
+  const family = describeFamily(folder.config, folder.configPath);
+  const spec = buildModelSpec(folder, family);
+  const files = await readTokenizerFiles(folder.path);
+  const tokenizer = new Tokenizer(files);
+  if (tokenizer.size > family.vocabularySize) {
+    throw new ShiftAddError(
+      'ERR_TOKENIZER',
+      `${files.path} has token ids up to ${tokenizer.size - 1} but vocab_size in config.json is ${family.vocabularySize}. Copy tokenizer.json and config.json from the same checkpoint.`,
+    );
+  }
+  if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
+  const selected = selectBackend(checked.backend!, checked.isa);
+  if (checked.verify) await verify(folder, checked);
+  signal?.throwIfAborted();
+  onProgress?.({ phase: 'load', done: 0, total: 1 });
+  const { engineModel, info } = await openEngineModel(selected, spec, checked, folder.path);
+  const core = new ModelCore(
+    engineModel,
+    tokenizer,
+    new ChatTemplate(files.chatTemplate, tokenizer.specialTokens),
+    {
+      name: selected.name,
+      isa: info.isa,
+      threads: info.threads,
+      precision: info.precision,
+      attempts: selected.attempts,
+    },
+    endIds(folder, tokenizer),
+    family.vocabularySize,
+    family.contextLimit,
+    checked.contextSize ?? Math.min(family.contextLimit, defaultContextSize),
+    performance.now() - started,
+    info.mappedBytes + info.heapBytes,
+  );
+  onProgress?.({ phase: 'load', done: 1, total: 1 });
+  return new Model(core, describeModel(folder, family, spec), folder.path);
+}
+
+async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions): Promise<void> {
+  if (folder.quantization === null) return;
+  const total = [...folder.stored.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
+  await verifyChecksums(folder, signal, (done) => onProgress?.({ phase: 'verify', done, total }));
+}
+
+/** Opens the model in the engine. Also for the quantizer, which needs no tokenizer here. */
+export async function openEngineModel(
+  selected: SelectedBackend,
+  spec: { numbers: Float64Array; paths: string[] },
+  { threads, precision, signal }: Pick<LoadOptions, 'threads' | 'precision' | 'signal'>,
+  path: string,
+): Promise<{ engineModel: EngineModel; info: EngineModelInfo }> {
+  let engineModel: EngineModel;
+  try {
+    engineModel = await selected.engine.openModel(spec.numbers, spec.paths, {
+      threads: threads ?? 0,
+      precision: precision ?? 'exact',
+      ...(selected.isa === undefined ? {} : { isa: selected.isa }),
+    });
+  } catch (error) {
+    throw fromEngine(error, `Loading ${path}`);
+  }
+  if (signal?.aborted === true) {
+    await engineModel.close();
+    throw signal.reason;
+  }
+  return { engineModel, info: engineModel.describe() };
+}
+
+/** End tokens of generation_config.json, config.json and tokenizer_config.json together. */
+function endIds(folder: ModelFolder, tokenizer: Tokenizer): Set<number> {
+  const ids = new Set(tokenizer.endIds);
+  for (const config of [folder.generationConfig, folder.config]) {
+    const field = config['eos_token_id'];
+    for (const id of Array.isArray(field) ? field : [field]) if (typeof id === 'number') ids.add(id);
+  }
+  return ids;
+}
+
+function describeModel(folder: ModelFolder, family: FamilySpec, spec: ReturnType<typeof buildModelSpec>): ModelInfo {
+  const { bytes, bitsPerWeight } = measureWeights(spec.tensors);
+  return {
+    name:
+      folder.path
+        .split(/[/\\]/)
+        .filter((part) => part !== '')
+        .at(-1) ?? folder.path,
+    architecture: family.modelType,
+    parameters: family.tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((a, b) => a * b, 1), 0),
+    layers: family.layers,
+    contextLimit: family.contextLimit,
+    vocabularySize: family.vocabularySize,
+    packed: folder.quantization !== null,
+    bitsPerWeight: folder.quantization === null ? null : bitsPerWeight,
+    bytes,
+  };
+}

@@ -1,0 +1,202 @@
+/**
+ * Every option of the SDK: its type, range and default in one table per call, checked in one place. Unknown names are
+ * rejected with the nearest known one.
+ */
+
+/** How one option is checked. `initial` is its default; undefined means none. */
+export type Rule =
+  | { kind: 'integer' | 'number'; least: number; most: number; initial?: number }
+  | { kind: 'flag'; initial?: boolean }
+  | { kind: 'text'; initial?: string }
+  | { kind: 'texts'; initial?: string[] }
+  | { kind: 'choice'; among: readonly string[]; initial?: string }
+  | { kind: 'signal' | 'callback' | 'object'; initial?: undefined };
+
+export type RuleTable = Readonly<Record<string, Rule>>;
+
+const integer = (least: number, most: number, initial?: number): Rule => ({ kind: 'integer', least, most, initial });
+const number = (least: number, most: number, initial?: number): Rule => ({ kind: 'number', least, most, initial });
+const flag = (initial?: boolean): Rule => ({ kind: 'flag', initial });
+const text = (initial?: string): Rule => ({ kind: 'text', initial });
+const choice = (among: readonly string[], initial?: string): Rule => ({ kind: 'choice', among, initial });
+const signal: Rule = { kind: 'signal' };
+const callback: Rule = { kind: 'callback' };
+const object: Rule = { kind: 'object' };
+
+/** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
+export const defaultContextSize = 4096;
+
+export const isaNames = ['portable', 'avx2', 'avx512', 'neon'] as const;
+
+export const loadRules = {
+  backend: choice(['auto', 'cpu', 'cuda', 'wasm'], 'auto'),
+  threads: integer(1, 64), // default: one per core
+  precision: choice(['exact', 'fast'], 'exact'),
+  contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
+  verify: flag(true),
+  isa: choice(isaNames), // default: the widest this machine has
+  signal,
+  onProgress: callback,
+} as const;
+
+export const samplingRules = {
+  temperature: number(0, 100, 0),
+  topK: integer(0, 2 ** 31 - 1, 0),
+  topP: number(0, 1, 1),
+  minP: number(0, 1, 0),
+  repetitionPenalty: number(0.01, 100, 1),
+  seed: integer(0, Number.MAX_SAFE_INTEGER), // default: random
+} as const;
+
+export const generateRules = {
+  ...samplingRules,
+  maxTokens: integer(0, 2 ** 31 - 1), // default: until the context is full
+  stop: { kind: 'texts', initial: [] } as Rule,
+  signal,
+  addSpecialTokens: flag(true),
+  parseSpecial: flag(true),
+} as const;
+
+export const sendRules = {
+  ...samplingRules,
+  maxTokens: integer(0, 2 ** 31 - 1),
+  stop: { kind: 'texts', initial: [] } as Rule,
+  signal,
+} as const;
+
+export const chatRules = {
+  ...samplingRules,
+  maxTokens: integer(0, 2 ** 31 - 1),
+  stop: { kind: 'texts', initial: [] } as Rule,
+  system: text(),
+  contextSize: integer(1, 2 ** 31 - 1),
+} as const;
+
+export const evaluateRules = {
+  window: integer(2, 2 ** 31 - 1, 1024),
+  maxTokens: integer(2, 2 ** 31 - 1), // default: the whole text
+  signal,
+  onProgress: callback,
+} as const;
+
+export const quantizeRules = {
+  bits: integer(1, 8, 4),
+  overrides: object, // default: none
+  embeddingBits: integer(1, 8, 6),
+  headBits: integer(1, 8), // default: embeddingBits
+  rowGroup: integer(1, 2 ** 20, 96),
+  mode: choice(['lat', 'acc'], 'lat'),
+  rowScales: flag(true),
+  scaleTerms: integer(1, 4, 4),
+  fitRounds: integer(0, 1000, 30),
+  refits: integer(0, 1000, 2),
+  sweeps: integer(0, 1000, 3),
+  damping: number(0, 10, 0.01),
+  calibration: text(),
+  samples: integer(1, 2 ** 20, 64),
+  window: integer(2, 2 ** 20, 512),
+  seed: integer(0, Number.MAX_SAFE_INTEGER, 1),
+  threads: integer(1, 64),
+  maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 45_000_000),
+  overwrite: flag(false),
+  signal,
+  onProgress: callback,
+} as const;
+
+/** Checks `given` against the table and fills in the defaults. Throws TypeError or RangeError. */
+export function readOptions<T extends object>(rules: RuleTable, given: T | undefined, call: string): T {
+  if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given))) {
+    throw new TypeError(`Expected an object of options for ${call} but received ${show(given)}`);
+  }
+  const values = (given ?? {}) as Record<string, unknown>;
+  for (const name of Object.keys(values)) {
+    if (!Object.hasOwn(rules, name)) {
+      const near = nearest(name, Object.keys(rules));
+      throw new TypeError(
+        `Unknown option ${show(name)} for ${call}.${near === null ? '' : ` Did you mean '${near}'?`}`,
+      );
+    }
+  }
+  const checked: Record<string, unknown> = {};
+  for (const [name, rule] of Object.entries(rules)) {
+    const value = values[name];
+    checked[name] = value === undefined ? rule.initial : checkValue(name, rule, value);
+  }
+  return checked as T;
+}
+
+function checkValue(name: string, rule: Rule, value: unknown): unknown {
+  const wrong = (wanted: string): TypeError =>
+    new TypeError(`Expected ${wanted} for ${name} but received ${show(value)}`);
+  switch (rule.kind) {
+    case 'integer':
+    case 'number': {
+      const wanted = `${rule.kind === 'integer' ? 'an integer' : 'a number'} from ${rule.least} to ${rule.most}`;
+      if (typeof value !== 'number') throw wrong(wanted);
+      const whole = rule.kind === 'number' || Number.isInteger(value);
+      if (!(whole && value >= rule.least && value <= rule.most)) {
+        throw new RangeError(`Expected ${wanted} for ${name} but received ${show(value)}`);
+      }
+      return value;
+    }
+    case 'flag':
+      if (typeof value !== 'boolean') throw wrong('true or false');
+      return value;
+    case 'text':
+      if (typeof value !== 'string') throw wrong('a string');
+      return value;
+    case 'texts': {
+      const list = typeof value === 'string' ? [value] : value;
+      const right = Array.isArray(list) && list.every((entry) => typeof entry === 'string' && entry.length > 0);
+      if (!right) throw wrong('a list of non-empty strings');
+      return list;
+    }
+    case 'choice':
+      if (typeof value !== 'string' || !rule.among.includes(value)) {
+        throw wrong(`one of ${rule.among.map((entry) => `'${entry}'`).join(', ')}`);
+      }
+      return value;
+    case 'signal':
+      if (!(value instanceof AbortSignal)) throw wrong('an AbortSignal');
+      return value;
+    case 'callback':
+      if (typeof value !== 'function') throw wrong('a function');
+      return value;
+    case 'object':
+      if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
+      return value;
+  }
+}
+
+/** A value as it appears in an error message: short, quoted when it is text. */
+export function show(value: unknown): string {
+  if (typeof value === 'string') return `'${value.length > 60 ? `${value.slice(0, 57)}...` : value}'`;
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return 'a list';
+  if (typeof value === 'object' && value !== null) return 'an object';
+  return String(value);
+}
+
+/** The known name that is at most three edits (and a third of the length) away, or null. */
+export function nearest(name: string, known: string[]): string | null {
+  let best: string | null = null;
+  let least = Math.min(3, Math.ceil(name.length / 3)) + 1;
+  for (const candidate of known) {
+    const distance = editDistance(name.toLowerCase(), candidate.toLowerCase());
+    if (distance < least) [best, least] = [candidate, distance];
+  }
+  return best;
+}
+
+function editDistance(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) {
+      const swap = row[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
+      next.push(Math.min(row[j]! + 1, next[j - 1]! + 1, swap));
+    }
+    row = next;
+  }
+  return row[b.length]!;
+}

@@ -1,0 +1,53 @@
+/** Finds the folder of a model: a path, a file URL, or the name of an embedded model package. */
+import { createRequire } from 'node:module';
+import { stat } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ShiftAddError } from './errors.js';
+import { packageRoot } from './native-path.js';
+import { show } from './options.js';
+
+/** The model that is used when none is named. */
+export const defaultModelName = 'smollm2-135m-instruct';
+
+/** The absolute path of a model folder. ERR_NOT_FOUND lists the places that were looked at. */
+export async function resolveModel(nameOrPath: string | URL = defaultModelName): Promise<string> {
+  if (!(typeof nameOrPath === 'string' || nameOrPath instanceof URL) || String(nameOrPath) === '') {
+    throw new TypeError(`Expected a folder, a file URL or a model name but received ${show(nameOrPath)}`);
+  }
+  const text = String(nameOrPath);
+  const isUrl = text.startsWith('file:');
+  const path = isUrl ? fileURLToPath(text) : resolve(text);
+  const looked = [path];
+  if (await isFolder(path)) return path;
+  const isName = !isUrl && /^[a-z0-9][a-z0-9._-]*$/i.test(text);
+  if (isName) {
+    const inside = join(packageRoot(), 'models', text);
+    looked.push(inside);
+    if (await isFolder(inside)) return inside;
+    for (const from of [process.cwd(), packageRoot()]) {
+      looked.push(`the package @shiftadd/${text} seen from ${from}`);
+      const found = findPackage(`@shiftadd/${text}`, from);
+      if (found !== null && (await isFolder(found))) return found;
+    }
+  }
+  const fix = isName
+    ? `Pass the path of a model folder, or install one with "npm install @shiftadd/${text}".`
+    : 'Pass the path of a model folder.';
+  throw new ShiftAddError('ERR_NOT_FOUND', `There is no model ${show(text)}. Looked at: ${looked.join(', ')}. ${fix}`);
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return stat(path).then(
+    (entry) => entry.isDirectory(),
+    () => false,
+  );
+}
+
+function findPackage(name: string, from: string): string | null {
+  try {
+    return dirname(createRequire(join(from, 'package.json')).resolve(`${name}/package.json`));
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,142 @@
+// The packed format: scale codes, packing and unpacking, sizes and offsets.
+#include "core/packed_matrix.h"
+
+#include <cmath>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/half.h"
+#include "test/native/tap.h"
+
+using namespace shiftadd;
+
+namespace {
+
+void scale_codes() {
+  bool round_trip = true, ordered = true;
+  size_t valid = 0;
+  for (uint32_t code = 0; code < 65536; ++code) {
+    if (!valid_scale(static_cast<uint16_t>(code))) continue;
+    ++valid;
+    const float value = decode_scale(static_cast<uint16_t>(code), -3);
+    const uint16_t again = encode_scale(value, -3, 4);
+    // The smallest first term has no lower neighbour to start from; there the nearest code is not always found.
+    if (code >> 12 > 1 && decode_scale(again, -3) != value) round_trip = false;
+    if (!(value >= 0)) ordered = false;
+  }
+  // 1 zero + 15 first terms x (1 + 14 + 14^2 + 14^3) sums
+  tap::check(valid == 1 + 15 * (1 + 14 + 196 + 2744), "the number of valid codes is what the format says");
+  tap::check(round_trip, "every code above the smallest first term survives decode and encode");
+  tap::check(ordered, "no scale is negative");
+  tap::check(!valid_scale(0x0001) && !valid_scale(0x1080) && !valid_scale(0x1008), "stray bits are invalid");
+
+  // Largest relative error of rounding over one octave, by number of terms: method of additive powers of two.
+  const double limits[] = {0.34, 0.12, 0.045, 0.02};
+  for (uint32_t terms = 1; terms <= 4; ++terms) {
+    double worst = 0;
+    bool nearest = true;
+    for (int i = 0; i < 20000; ++i) {
+      const float value = 0.25f + 0.25f * static_cast<float>(i) / 20000;
+      const float rounded = decode_scale(encode_scale(value, 0, terms), 0);
+      worst = std::fmax(worst, std::fabs(rounded - value) / value);
+      if (terms == 4) {  // no valid code may be nearer
+        for (int step = -1; step <= 1; step += 2) {
+          const float other = rounded + static_cast<float>(step) * 0x1p-9f;
+          const uint16_t code = encode_scale(other, 0, 4);
+          if (decode_scale(code, 0) == other && std::fabs(other - value) < std::fabs(rounded - value) - 1e-9f)
+            nearest = false;
+        }
+      }
+    }
+    tap::note("%u terms: largest relative error %.4f", terms, worst);
+    tap::check(worst < limits[terms - 1], std::to_string(terms) + " terms: the rounding error is bounded");
+    tap::check(nearest, std::to_string(terms) + " terms: no nearer code a step away");
+  }
+  tap::check(encode_scale(0, 0, 4) == 0 && encode_scale(-1, 0, 4) == 0, "zero and negative values become zero");
+  tap::check(decode_scale(encode_scale(1e30f, 0, 4), 0) == 1.875f, "values above the range become the largest scale");
+  tap::check(decode_scale(encode_scale(1e-30f, 0, 4), 0) == 0, "values below the range become zero");
+  tap::check(scale_exponent_for(1.0f) == 0 && scale_exponent_for(1.01f) == 1 && scale_exponent_for(0.25f) == -2,
+             "scale_exponent_for covers the largest scale");
+}
+
+void packing() {
+  std::mt19937 random(1);
+  const uint32_t sizes[][4] = {{1, 1, 1, 8}, {1, 4, 7, 8}, {33, 17, 16, 8}, {31, 15, 32, 1}, {64, 128, 64, 8},
+                               {72, 129, 24, 8}, {100, 130, 1000, 1}, {96, 256, 96, 8}, {65, 576, 72, 8}};
+  for (const auto& size : sizes)
+    for (uint32_t planes : {1u, 3u, 4u, 8u}) {
+      PackedShape shape{size[0], size[1], planes, size[2], size[3], 0, true};
+      std::vector<uint8_t> codes(size_t{shape.rows} * shape.columns), again(codes.size());
+      for (auto& code : codes) code = static_cast<uint8_t>(random() & ((1u << planes) - 1));
+      std::vector<uint8_t> bytes(shape.plane_bytes());
+      pack_planes(shape, codes.data(), bytes.data());
+      unpack_planes(shape, bytes.data(), again.data());
+
+      std::vector<uint16_t> scales(shape.scale_count()), row_scales(shape.rows);
+      for (auto& scale : scales) scale = encode_scale(0.1f + static_cast<float>(random() % 1000) / 1000, 0, 3);
+      for (auto& scale : row_scales) scale = float_to_half(0.5f + static_cast<float>(random() % 1000) / 1000);
+      const PackedMatrix matrix{shape, bytes.data(), scales.data(), row_scales.data()};
+      double worst = 0;
+      std::vector<float> row(shape.columns);
+      for (uint32_t r = 0; r < shape.rows; ++r) {
+        unpack_row(matrix, r, row.data());
+        for (uint32_t c = 0; c < shape.columns; ++c) {
+          double sum = 0;
+          for (uint32_t p = 0; p < planes; ++p) {
+            const size_t at = (size_t{r / shape.group_rows} * shape.column_groups() + c / shape.group_columns) * planes + p;
+            sum += decode_scale(scales[at], 0) * (codes[size_t{r} * shape.columns + c] >> p & 1 ? 1 : -1);
+          }
+          worst = std::fmax(worst, std::fabs(half_to_float(row_scales[r]) * sum - row[c]));
+        }
+      }
+      const std::string name = std::to_string(size[0]) + "x" + std::to_string(size[1]) + ", groups of " +
+                               std::to_string(size[2]) + "x" + std::to_string(size[3]) + ", " + std::to_string(planes) +
+                               " planes";
+      tap::check(codes == again, name + ": signs survive packing");
+      tap::check(worst < 1e-5, name + ": unpack_row follows the formula");
+    }
+  size_t blocks = 0;
+  const PackedShape shape{100, 300, 3, 40, 8, 0, false};
+  bool contiguous = true;
+  for (uint32_t group = 0; group < shape.row_groups(); ++group)
+    for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
+      contiguous = contiguous && shape.block_offset(group, k_block) == blocks * kBlockBytes;
+      blocks += size_t{shape.tiles_in(group)} * shape.quads_in(k_block) * shape.planes;
+    }
+  tap::check(contiguous && blocks * kBlockBytes == shape.plane_bytes(), "blocks follow each other without holes");
+}
+
+void refused_shapes() {
+  const PackedShape good{8, 8, 4, 8, 8, 0, false};
+  tap::check(good.check().ok(), "a plain shape is accepted");
+  for (auto change : {+[](PackedShape& s) { s.rows = 0; }, +[](PackedShape& s) { s.columns = 0; },
+                      +[](PackedShape& s) { s.planes = 0; }, +[](PackedShape& s) { s.planes = 9; },
+                      +[](PackedShape& s) { s.group_rows = 0; }, +[](PackedShape& s) { s.group_columns = 4; },
+                      +[](PackedShape& s) { s.rows = 0xffffffff; }, +[](PackedShape& s) { s.scale_exponent = 127; }}) {
+    PackedShape bad = good;
+    change(bad);
+    tap::check(!bad.check().ok(), "refused: " + bad.check().message);
+  }
+}
+
+void halves() {
+  bool exact = true;
+  for (uint32_t h = 0; h < 65536; ++h) {
+    const float value = half_to_float(static_cast<uint16_t>(h));
+    if (!std::isnan(value) && float_to_half(value) != h) exact = false;
+  }
+  tap::check(exact, "every half float survives the way to float and back");
+  tap::check(float_to_half(65520.0f) == 0x7c00 && float_to_half(1e-8f) == 0 && float_to_half(1.00048828125f) == 0x3c00,
+             "half floats round to nearest even and overflow to infinity");
+}
+
+}  // namespace
+
+int main() {
+  scale_codes();
+  packing();
+  refused_shapes();
+  halves();
+  return tap::finish();
+}
