@@ -6,7 +6,8 @@ namespace shiftadd {
 namespace {
 
 // A worker looks for the next run this often before it sleeps: about the gap between two operations of a step, so that
-// an idle pool costs nothing and a busy one does not pay a wake-up per operation.
+// an idle pool costs nothing and a busy one does not pay a wake-up per operation. With more threads than cores, spinning
+// would keep the working threads off the cores, so nobody spins.
 constexpr int kSpins = 4000;
 
 inline void pause() {
@@ -19,7 +20,8 @@ inline void pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads)
+    : spins_(threads <= static_cast<int>(std::thread::hardware_concurrency()) ? kSpins : 0) {
   workers_.reserve(static_cast<size_t>(threads > 1 ? threads - 1 : 0));
   // std::thread can only report failure by throwing; this file alone is compiled with exceptions.
   try {
@@ -49,7 +51,7 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, int)>& work)
   generation_.notify_all();
   take_items(0);
   for (int spin = 0; uint32_t left = working_.load(std::memory_order_acquire); ++spin) {
-    if (spin < kSpins) pause();
+    if (spin < spins_) pause();
     else working_.wait(left, std::memory_order_acquire);
   }
 }
@@ -61,7 +63,7 @@ void ThreadPool::take_items(int thread) {
 void ThreadPool::work_loop(int thread) {
   uint32_t seen = 0;
   for (;;) {
-    for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin) pause();
+    for (int spin = 0; spin < spins_ && generation_.load(std::memory_order_acquire) == seen; ++spin) pause();
     generation_.wait(seen, std::memory_order_acquire);
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;

@@ -28,6 +28,7 @@ class ThreadPool {
   void work_loop(int thread);
   void take_items(int thread);
 
+  const int spins_;  // looks for the next run before a thread sleeps
   std::vector<std::thread> workers_;
   const std::function<void(size_t, int)>* work_ = nullptr;
   size_t count_ = 0;

@@ -207,6 +207,7 @@ class Session : public Napi::ObjectWrap<Session> {
     };
     job->result = [tokens, results](Napi::Env env) -> Napi::Value {
       Napi::Float32Array out = Napi::Float32Array::New(env, tokens->size() - 1);
+      if (out.IsEmpty()) return env.Undefined();  // the environment is going away
       std::copy_n(results->begin(), tokens->size() - 1, out.Data());
       return out;
     };
@@ -292,6 +293,7 @@ class Quantizer : public Napi::ObjectWrap<Quantizer> {
       Napi::Uint8Array planes = Napi::Uint8Array::New(env, static_cast<size_t>(packed.plane_bytes));
       Napi::Uint16Array scales = Napi::Uint16Array::New(env, static_cast<size_t>(packed.scale_count));
       Napi::Uint16Array row_scales = Napi::Uint16Array::New(env, static_cast<size_t>(packed.row_scale_count));
+      if (planes.IsEmpty() || scales.IsEmpty() || row_scales.IsEmpty()) return env.Undefined();
       sa_quantizer_copy(quantizer, i, planes.Data(), scales.Data(), packed.has_row_scales ? row_scales.Data() : nullptr);
       Napi::Object item = Napi::Object::New(env);
       item.Set("rows", packed.rows);
@@ -367,6 +369,7 @@ class Model : public Napi::ObjectWrap<Model> {
     };
     job->result = [model = state, session, vocabulary = vocabulary](Napi::Env env) -> Napi::Value {
       Napi::Object object = env.GetInstanceData<Constructors>()->session.New({});
+      if (object.IsEmpty()) return env.Undefined();  // the environment is going away
       Session* wrapper = Napi::ObjectWrap<Session>::Unwrap(object);
       wrapper->model = model;
       wrapper->state = session;
@@ -393,6 +396,7 @@ class Model : public Napi::ObjectWrap<Model> {
     };
     job->result = [model = state, quantizer](Napi::Env env) -> Napi::Value {
       Napi::Object object = env.GetInstanceData<Constructors>()->quantizer.New({});
+      if (object.IsEmpty()) return env.Undefined();  // the environment is going away
       Quantizer* wrapper = Napi::ObjectWrap<Quantizer>::Unwrap(object);
       wrapper->model = model;
       wrapper->state = quantizer;
@@ -473,6 +477,7 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   };
   job->result = [state, vocabulary](Napi::Env env) -> Napi::Value {
     Napi::Object model = env.GetInstanceData<Constructors>()->model.New({});
+    if (model.IsEmpty()) return env.Undefined();  // the environment is going away
     Model* wrapper = Napi::ObjectWrap<Model>::Unwrap(model);
     wrapper->state = state;
     wrapper->vocabulary = vocabulary;

@@ -100,6 +100,7 @@ void JobQueue::call_js(Napi::Env env, Napi::Function, JobQueue* queue, Message* 
   const std::unique_ptr<Job> owned_job(job);
   if (--queue->pending_ == 0) queue->channel_.Unref(env);
   if (job->settled) job->settled();
+  // In a worker thread that is being terminated every call into JavaScript fails; nobody waits for the promise then.
   if (job->status == 0) job->deferred.Resolve(job->result ? job->result(env) : env.Undefined());
   else job->deferred.Reject(make_error(env, job->status, job->message).Value());
 }
