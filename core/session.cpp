@@ -7,7 +7,7 @@
 namespace shiftadd {
 namespace {
 
-constexpr uint32_t kEvaluateRows = 16;  // rows of logits held at once while evaluating
+constexpr uint32_t kEvaluateRows = 64;  // rows of logits held at once while evaluating
 
 bool all_finite(std::span<const float> values) {
   float poison = 0;

@@ -6,7 +6,7 @@
 namespace shiftadd {
 namespace {
 
-constexpr uint32_t kLogitRows = 16;  // rows of logits computed at once: the vocabulary is wide
+constexpr uint32_t kLogitRows = 64;  // rows of logits computed at once: the vocabulary is wide
 
 }  // namespace
 
