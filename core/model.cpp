@@ -7,6 +7,8 @@
 namespace shiftadd {
 namespace {
 
+constexpr size_t kPlaneAlignment = 64;  // of the model file: a block never crosses a cache line
+
 std::vector<float> to_floats(const DenseMatrix& matrix) {
   const size_t count = size_t{matrix.rows} * matrix.columns;
   std::vector<float> floats(count);
@@ -29,6 +31,7 @@ Model::~Model() {
     backend_->release(block.feed_forward_norm);
   }
   backend_->release(final_norm_);
+  for (Buffer copy : aligned_copies_) backend_->release(copy);
 }
 
 Status Model::open(const double* spec, size_t spec_length, const std::vector<std::string>& paths,
@@ -58,9 +61,19 @@ Status Model::bytes_of(const FileRange& range, size_t alignment, const void** ou
   if (range.offset > file.size() || range.bytes > file.size() - range.offset)
     return bad_format(file.path() + " ends at byte " + std::to_string(file.size()) + " but a tensor needs bytes " +
                       std::to_string(range.offset) + " to " + std::to_string(range.offset + range.bytes));
-  if (range.offset % alignment != 0)
-    return bad_format(file.path() + ": the tensor at byte " + std::to_string(range.offset) + " is not aligned to " +
-                      std::to_string(alignment) + " bytes");
+  if (range.offset % alignment != 0) {
+    if (alignment == kPlaneAlignment)
+      return bad_format(file.path() + ": the planes at byte " + std::to_string(range.offset) + " are not aligned to " +
+                        std::to_string(alignment) + " bytes");
+    // Safetensors does not promise aligned elements; such a tensor is copied to where they are.
+    Buffer copy;
+    SHIFTADD_TRY(backend_->allocate(range.bytes, &copy));
+    std::memcpy(copy.data, file.data() + range.offset, range.bytes);
+    aligned_copies_.push_back(copy);
+    heap_bytes_ += range.bytes;
+    *out = copy.data;
+    return ok_status();
+  }
   *out = file.data() + range.offset;
   mapped_bytes_ += range.bytes;
   return ok_status();
@@ -72,7 +85,7 @@ Status Model::load(const TensorSpec& tensor) {
   if (tensor.packed) {
     PackedMatrix matrix{tensor.shape};
     const void *planes = nullptr, *scales = nullptr, *row_scales = nullptr;
-    SHIFTADD_TRY(bytes_of(tensor.data, 64, &planes));
+    SHIFTADD_TRY(bytes_of(tensor.data, kPlaneAlignment, &planes));
     SHIFTADD_TRY(bytes_of(tensor.scales, 2, &scales));
     if (tensor.shape.has_row_scales) SHIFTADD_TRY(bytes_of(tensor.row_scales, 2, &row_scales));
     matrix.planes = static_cast<const uint8_t*>(planes);

@@ -47,6 +47,7 @@ class Model {
   Buffer final_norm_;
   std::vector<Block> blocks_;
   std::vector<DenseMatrix> dense_;  // [layer][role]
+  std::vector<Buffer> aligned_copies_;
   uint64_t mapped_bytes_ = 0, heap_bytes_ = 0;
 };
 

@@ -1,0 +1,107 @@
+// The EngineModel of sdk/src/engine.ts: weights on a backend, and what works on them.
+#pragma once
+
+#include "sdk/native/handles.h"
+#include "sdk/native/quantizer_object.h"
+#include "sdk/native/session_object.h"
+
+namespace shiftadd {
+
+class ModelObject : public Napi::ObjectWrap<ModelObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "EngineModel",
+                       {InstanceMethod<&ModelObject::describe>("describe"), InstanceMethod<&ModelObject::open_session>("openSession"),
+                        InstanceMethod<&ModelObject::open_quantizer>("openQuantizer"), InstanceMethod<&ModelObject::close>("close")});
+  }
+  explicit ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelObject>(info) {}
+
+  std::shared_ptr<ModelState> state;
+  int32_t vocabulary = 0;
+
+ private:
+  Napi::Value describe(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    sa_model_info model;
+    sa_model_describe(state->handle, &model);
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("isa", model.isa);
+    out.Set("threads", model.threads);
+    out.Set("precision", model.precision == 0 ? "exact" : "fast");
+    out.Set("mappedBytes", model.mapped_bytes);
+    out.Set("heapBytes", model.heap_bytes);
+    return out;
+  }
+  Napi::Value open_session(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    const int32_t context_size = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
+    auto session = std::make_shared<SessionState>();
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, session, context_size](const int32_t*) {
+      return sa_session_open(model->handle, context_size, &session->handle);
+    };
+    job->result = [model = state, session, vocabulary = vocabulary](Napi::Env env) -> Napi::Value {
+      Napi::Object object = env.GetInstanceData<Constructors>()->session.New({});
+      if (object.IsEmpty()) return env.Undefined();  // the environment is going away
+      SessionObject* wrapper = Napi::ObjectWrap<SessionObject>::Unwrap(object);
+      wrapper->model = model;
+      wrapper->state = session;
+      wrapper->vocabulary = vocabulary;
+      std::erase_if(model->sessions, [](const auto& weak) { return weak.expired(); });
+      model->sessions.push_back(session);
+      return object;
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value open_quantizer(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto quantizer = std::make_shared<QuantizerState>();
+    auto tokens = std::make_shared<std::vector<int32_t>>(tokens_of(info[0]));
+    const int32_t windows = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 0;
+    const int32_t window = info[2].IsNumber() ? info[2].As<Napi::Number>().Int32Value() : 0;
+    if (windows < 1 || window < 1 || tokens->size() != static_cast<size_t>(windows) * static_cast<size_t>(window)) {
+      make_error(env, 1, "the calibration tokens must be windows x window numbers").ThrowAsJavaScriptException();
+      return env.Undefined();
+    }
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, quantizer, tokens, windows, window](const int32_t*) {
+      return sa_quantizer_open(model->handle, tokens->data(), windows, window, &quantizer->handle);
+    };
+    job->result = [model = state, quantizer](Napi::Env env) -> Napi::Value {
+      Napi::Object object = env.GetInstanceData<Constructors>()->quantizer.New({});
+      if (object.IsEmpty()) return env.Undefined();  // the environment is going away
+      QuantizerObject* wrapper = Napi::ObjectWrap<QuantizerObject>::Unwrap(object);
+      wrapper->model = model;
+      wrapper->state = quantizer;
+      std::erase_if(model->quantizers, [](const auto& weak) { return weak.expired(); });
+      model->quantizers.push_back(quantizer);
+      return object;
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (state == nullptr || state->closing) return resolved(env);
+    auto job = make_job(env, Value(), state);
+    state->closing = true;
+    for (const auto& weak : state->sessions)
+      if (auto session = weak.lock()) session->closing = true;
+    for (const auto& weak : state->quantizers)
+      if (auto quantizer = weak.lock()) quantizer->closing = true;
+    // Jobs queued earlier have run by then; none can follow.
+    job->work = [state = state](const int32_t*) {
+      for (const auto& weak : state->sessions)
+        if (auto session = weak.lock()) session->close();
+      for (const auto& weak : state->quantizers)
+        if (auto quantizer = weak.lock()) quantizer->close();
+      state->close();
+      return 0;
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+};
+
+}  // namespace shiftadd

@@ -1,0 +1,133 @@
+// The EngineSession of sdk/src/engine.ts: one token sequence.
+#pragma once
+
+#include <algorithm>
+
+#include "sdk/native/handles.h"
+
+namespace shiftadd {
+
+inline sa_sampling sampling_of(const Napi::Value& value) {
+  sa_sampling sampling{0, 0, 1, 0, 1, 64};
+  if (!value.IsObject()) return sampling;
+  const Napi::Object object = value.As<Napi::Object>();
+  sampling.temperature = static_cast<float>(number_of(object, "temperature", 0));
+  sampling.top_k = integer_of(object, "topK", 0);
+  sampling.top_p = static_cast<float>(number_of(object, "topP", 1));
+  sampling.min_p = static_cast<float>(number_of(object, "minP", 0));
+  sampling.repetition_penalty = static_cast<float>(number_of(object, "repetitionPenalty", 1));
+  sampling.repetition_window = integer_of(object, "repetitionWindow", 64);
+  return sampling;
+}
+
+class SessionObject : public Napi::ObjectWrap<SessionObject> {
+ public:
+  static Napi::Function define(Napi::Env env) {
+    return DefineClass(env, "EngineSession",
+                       {InstanceMethod<&SessionObject::describe>("describe"), InstanceMethod<&SessionObject::seed>("seed"),
+                        InstanceMethod<&SessionObject::prefill>("prefill"), InstanceMethod<&SessionObject::sample>("sample"),
+                        InstanceMethod<&SessionObject::decode>("decode"), InstanceMethod<&SessionObject::rewind>("rewind"),
+                        InstanceMethod<&SessionObject::logits>("logits"), InstanceMethod<&SessionObject::evaluate>("evaluate"),
+                        InstanceMethod<&SessionObject::close>("close")});
+  }
+  explicit SessionObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SessionObject>(info) {}
+
+  std::shared_ptr<ModelState> model;  // declared first: outlives the session
+  std::shared_ptr<SessionState> state;
+  int32_t vocabulary = 0;
+
+ private:
+  Napi::Value describe(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, true)) return env.Undefined();
+    sa_session_info session;
+    sa_session_describe(state->handle, &session);
+    Napi::Object out = Napi::Object::New(env);
+    out.Set("position", session.position);
+    out.Set("contextSize", session.context_size);
+    out.Set("kvCacheBytes", session.kv_cache_bytes);
+    out.Set("scratchBytes", session.scratch_bytes);
+    return out;
+  }
+  Napi::Value seed(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, true)) return env.Undefined();
+    bool lossless = true;
+    const uint64_t value = info[0].IsBigInt() ? info[0].As<Napi::BigInt>().Uint64Value(&lossless)
+                                              : static_cast<uint64_t>(info[0].ToNumber().Int64Value());
+    sa_session_seed(state->handle, value);
+    return env.Undefined();
+  }
+  Napi::Value prefill(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    job->work = [state = state, tokens = tokens_of(info[0])](const int32_t* cancel) {
+      return sa_session_prefill(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(), cancel);
+    };
+    return model->queue->run(env, std::move(job), info[1]);
+  }
+  Napi::Value sample(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    auto token = std::make_shared<int32_t>(0);
+    job->work = [state = state, sampling = sampling_of(info[0]), token](const int32_t*) {
+      return sa_session_sample(state->handle, &sampling, token.get());
+    };
+    job->result = [token](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *token); };
+    return model->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value decode(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    auto token = std::make_shared<int32_t>(info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1);
+    job->work = [state = state, sampling = sampling_of(info[1]), token](const int32_t* cancel) {
+      const sa_status status = sa_session_prefill(state->handle, token.get(), 1, cancel);
+      return status != 0 ? status : sa_session_sample(state->handle, &sampling, token.get());
+    };
+    job->result = [token](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *token); };
+    return model->queue->run(env, std::move(job), info[2]);
+  }
+  Napi::Value rewind(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, true)) return env.Undefined();
+    const int32_t position = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+    if (const sa_status status = sa_session_rewind(state->handle, position)) throw_status(env, status);
+    return env.Undefined();
+  }
+  Napi::Value logits(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, true)) return env.Undefined();
+    Napi::Float32Array out = Napi::Float32Array::New(env, static_cast<size_t>(vocabulary));
+    if (const sa_status status = sa_session_logits(state->handle, out.Data(), out.ElementLength()))
+      throw_status(env, status);
+    return out;
+  }
+  Napi::Value evaluate(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    auto tokens = std::make_shared<std::vector<int32_t>>(tokens_of(info[0]));
+    auto results = std::make_shared<std::vector<float>>(tokens->empty() ? 1 : tokens->size());
+    job->work = [state = state, tokens, results](const int32_t* cancel) {
+      return sa_session_evaluate(state->handle, tokens->empty() ? &kNoTokens : tokens->data(), tokens->size(),
+                                 results->data(), cancel);
+    };
+    job->result = [tokens, results](Napi::Env env) -> Napi::Value {
+      Napi::Float32Array out = Napi::Float32Array::New(env, tokens->size() - 1);
+      if (out.IsEmpty()) return env.Undefined();  // the environment is going away
+      std::copy_n(results->begin(), tokens->size() - 1, out.Data());
+      return out;
+    };
+    return model->queue->run(env, std::move(job), info[1]);
+  }
+  Napi::Value close(const Napi::CallbackInfo& info) {
+    return close_handle(info.Env(), Value(), state, *model->queue);
+  }
+
+  static constexpr int32_t kNoTokens = 0;
+};
+
+}  // namespace shiftadd
