@@ -1,5 +1,5 @@
 /**
- * Where the native engine may lie, in the order in which it is tried: what the user names, what this checkout built,
+ * Where the native engine may lie: where the user says, or in the order in which it is tried: what this checkout built,
  * what this package carries, what a package for this platform carries.
  */
 import { existsSync } from 'node:fs';
@@ -27,13 +27,13 @@ export function platformName(): string {
 
 export function nativeAddonCandidates(): NativeAddonCandidate[] {
   const platform = platformName();
-  const candidates: NativeAddonCandidate[] = [];
+  // A file that the user names is used or refused; nothing takes its place.
   const named = process.env['SHIFTADD_NATIVE'];
-  if (named) candidates.push({ path: resolve(named), origin: 'the environment variable SHIFTADD_NATIVE' });
-  candidates.push(
+  if (named) return [{ path: resolve(named), origin: 'the environment variable SHIFTADD_NATIVE' }];
+  const candidates: NativeAddonCandidate[] = [
     { path: join(root, 'build', 'Release', 'shiftadd.node'), origin: 'the build of this checkout' },
     { path: join(root, 'prebuilds', platform, 'shiftadd.node'), origin: 'the shiftadd package' },
-  );
+  ];
   const packaged = platformPackage(`@shiftadd/${platform}`);
   if (packaged) candidates.push({ path: packaged, origin: `the package @shiftadd/${platform}` });
   return candidates;

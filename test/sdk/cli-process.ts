@@ -14,12 +14,14 @@ export interface Ended {
 export interface RunOptions {
   /** Standard input; empty without it. */
   input?: string;
+  /** Besides the environment of the test. */
+  env?: Record<string, string>;
   /** Called with standard error so far, for tests that act in between. */
   onNotes?: (notes: string, kill: (signal: NodeJS.Signals) => void) => void;
 }
 
-export async function shiftadd(words: string[], { input = '', onNotes }: RunOptions = {}): Promise<Ended> {
-  const child = spawn(process.execPath, [commandLine, ...words], { stdio: 'pipe', env: plainEnvironment() });
+export async function shiftadd(words: string[], { input = '', env = {}, onNotes }: RunOptions = {}): Promise<Ended> {
+  const child = spawn(process.execPath, [commandLine, ...words], { stdio: 'pipe', env: { ...plainEnvironment(), ...env } });
   const ended: Ended = { status: null, output: '', notes: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => (ended.output += text));
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

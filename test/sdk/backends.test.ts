@@ -1,0 +1,48 @@
+// Choosing a backend: what is missing is named with its reason, and an explicit choice is never replaced.
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import t from 'tap';
+import { listBackends, loadModel } from '../../sdk/src/index.js';
+import { shiftadd } from './cli-process.js';
+import { stories, temporaryFolder } from './fixtures.js';
+
+t.test('the list of backends', async (t) => {
+  const backends = await listBackends();
+  t.same(backends.map(({ name }) => name), ['cpu', 'cuda', 'wasm']);
+  t.match(backends[0], { available: true, reason: null, device: { isa: /^(portable|avx2|avx512|neon)$/ } });
+  t.match(backends[1], { available: false, reason: 'not part of this build' });
+});
+
+t.test('explicit choices', async (t) => {
+  const model = await loadModel(stories, { isa: 'portable', threads: 1, backend: 'cpu' });
+  t.match(model.backend, { name: 'cpu', isa: 'portable', threads: 1, precision: 'exact' });
+  await model.close();
+  await t.rejects(loadModel(stories, { backend: 'cuda' }), { code: 'ERR_NO_BACKEND', message: /cuda: not part of this build.*Use backend 'auto' or 'cpu'/ });
+  await t.rejects(loadModel(stories, { isa: 'sse9' as 'avx2' }), /isa/);
+});
+
+t.test('every instruction set of this machine gives the same text', async (t) => {
+  const texts = new Set<string>();
+  for (const isa of ['portable', 'avx2', 'avx512'] as const) {
+    const model = await loadModel(stories, { isa }).catch(() => null);
+    if (model === null) {
+      t.comment(`${isa} is not available here`);
+      continue;
+    }
+    texts.add(await model.generate('One day', { maxTokens: 40, temperature: 0.8, seed: 7 }).text());
+    await model.close();
+  }
+  t.equal(texts.size, 1);
+});
+
+t.test('a native file that is missing or no addon', async (t) => {
+  const text = join(await temporaryFolder(t), 'shiftadd.node');
+  await writeFile(text, 'this is no addon\n');
+  for (const [path, why] of [[text, /cannot be loaded/], ['/nowhere/shiftadd.node', /does not exist/]] as const) {
+    const { status, notes } = await shiftadd(['chat', stories, '--raw', '--prompt', 'hi'], { env: { SHIFTADD_NATIVE: path } });
+    t.equal(status, 1);
+    t.match(notes, /the environment variable SHIFTADD_NATIVE/);
+    t.match(notes, why);
+    t.match(notes, /npm run build/);
+  }
+});
