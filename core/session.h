@@ -29,7 +29,8 @@ class Session {
  public:
   static Status open(const Model& model, uint32_t context_size, std::unique_ptr<Session>* out);
 
-  // Appends tokens and computes the logits of the last. On any failure the session stands where it stood before.
+  // Appends tokens and computes the logits of the last. On any failure the position is what it was before; the logits
+  // are too, unless the new ones were not finite.
   Status prefill(std::span<const int32_t> tokens, Cancel cancel);
   Status sample(const Sampling& sampling, int32_t* token);
   Status rewind(uint32_t position);

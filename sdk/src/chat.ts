@@ -91,12 +91,10 @@ export class Chat {
       contextSize: this.contextSize,
       acquire: (prompt) => this.acquire(prompt),
       release: (session, held) => this.release(session, held),
+      ended: (result) => this.finish(before, turn, result),
     });
     this.endTurn = close;
-    this.idle = run.result().then(
-      (result) => this.finish(before, turn, result),
-      () => (this.busy = false),
-    );
+    this.idle = run.result().catch(() => undefined);
     return run;
   }
 
@@ -127,9 +125,9 @@ export class Chat {
     await this.close();
   }
 
-  private finish(before: ChatMessage[], turn: ChatMessage, result: GenerationResult): void {
+  private finish(before: ChatMessage[], turn: ChatMessage, result: GenerationResult | null): void {
     this.busy = false;
-    if (result.finishReason === 'aborted') return;
+    if (result === null || result.finishReason === 'aborted') return;
     this.messages = [...before, turn, { role: 'assistant', content: result.text }];
   }
 

@@ -49,6 +49,8 @@ export interface GenerationPlan {
   acquire: (prompt: number[]) => Promise<{ session: EngineSession; reused: number }>;
   /** Called once per `acquire`; `held` are the tokens the session holds now, null when that is not certain. */
   release: (session: EngineSession, held: number[] | null) => Promise<void>;
+  /** Called once at the very end, before anyone who awaits the run goes on; null when the run fails. */
+  ended?: (result: GenerationResult | null) => void;
 }
 
 /** Why a run ends early. */
@@ -82,14 +84,17 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
     if (signal?.aborted === true) onAbort();
     signal?.addEventListener('abort', onAbort, { once: true });
     core.running.add(onClose);
+    let result: GenerationResult | null = null;
     try {
-      return await generate(core, plan, controls, ending);
+      result = await generate(core, plan, controls, ending);
+      return result;
     } catch (error) {
       if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
       throw error;
     } finally {
       signal?.removeEventListener('abort', onAbort);
       core.running.delete(onClose);
+      plan.ended?.(result);
     }
   };
   return { run: new Run(start, () => end('left')), close: (error) => end('closed', error) };

@@ -33,6 +33,18 @@ t.test('history and the cached prefix', async (t) => {
   t.same((await chat.send('Hello').result()).tokens, first.tokens);
 });
 
+t.test('the next turn may start as soon as the last one is over, however it was awaited', async (t) => {
+  const model = await loadChatModel(t);
+  const chat = model.createChat({ maxTokens: 2 });
+  await chat.send('Hello').text();
+  await chat.send('Hello').result();
+  for await (const _ of chat.send('Hello'));
+  for await (const _ of chat.send('Hello', { maxTokens: 200 })) break;
+  await t.rejects(chat.send('x '.repeat(600)).text(), { code: 'ERR_CONTEXT_OVERFLOW' });
+  await chat.send('Hello').text();
+  t.equal(chat.history.length, 8, 'four turns');
+});
+
 t.test('turns that do not end well leave the history alone', async (t) => {
   const model = await loadChatModel(t);
   const chat = model.createChat({ maxTokens: 8 });
