@@ -78,11 +78,18 @@ class CpuBackend final : public Backend {
         std::memcpy(padded_.data() + size_t{m} * stride, x.data + size_t{m} * columns, columns * sizeof(float));
       input = padded_.data();
     }
+    const LinearInputView view{input, stride, rows, inputs_};
     size_t total = 0, scratch = 0;
+    bool ready[PackedInputKind::kCount] = {};
     for (const LinearCall& call : calls) {
       const auto* weights = static_cast<const CpuWeights*>(call.weights);
       total += weights->items(rows);
       scratch = std::max(scratch, weights->scratch_bytes());
+      PackedInputKind kind;
+      if (!weights->needs(rows, &kind) || ready[kind.index()]) continue;
+      inputs_[kind.index()].prepare(kernels_, precision_, kind, input, stride, rows, static_cast<uint32_t>(stride / 16),
+                                    [&](size_t count, const std::function<void(size_t)>& work) { parallel(count, work); });
+      ready[kind.index()] = true;
     }
     for (auto& memory : scratch_)
       if (memory.size() * sizeof(Line) < scratch) memory.resize(scratch / sizeof(Line) + 1);
@@ -90,10 +97,7 @@ class CpuBackend final : public Backend {
       for (const LinearCall& call : calls) {
         const auto* weights = static_cast<const CpuWeights*>(call.weights);
         const size_t items = weights->items(rows);
-        if (item < items) {
-          weights->multiply_item(item, input, stride, rows, call.out.data, scratch_[static_cast<size_t>(thread)].data());
-          return;
-        }
+        if (item < items) return weights->multiply_item(item, view, call.out.data, scratch_[static_cast<size_t>(thread)].data());
         item -= items;
       }
     });
@@ -191,6 +195,7 @@ class CpuBackend final : public Backend {
   Precision precision_;
   ThreadPool pool_;
   std::vector<std::vector<Line>> scratch_;  // one per thread; grows to the largest item, then stays
+  PackedInput inputs_[PackedInputKind::kCount];
   std::vector<float> padded_;               // activations padded to a multiple of 16 columns
 };
 

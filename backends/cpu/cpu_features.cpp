@@ -21,9 +21,14 @@ void for_each_candidate(Visit visit) {  // widest first
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  visit(Candidate{&kKernelsAvx512, avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                                       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl")});
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  visit(Candidate{&kKernelsAvx512Vnni,
+                  avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni")});
+  visit(Candidate{&kKernelsAvx512, avx512});
   visit(Candidate{&kKernelsAvx2, avx2});
+#elif defined(__aarch64__) && defined(SHIFTADD_NEON)
+  visit(Candidate{&kKernelsNeon, true});
 #endif
   visit(Candidate{&kKernelsPortable, true});
 }

@@ -9,8 +9,10 @@
 namespace shiftadd {
 namespace {
 
-constexpr uint32_t kPanelRows = 16;      // outputs of one dense item: the width of a dense panel
-constexpr uint32_t kPackedTokens = 16;   // tokens of one packed item: enough to reuse a row group's blocks from cache
+constexpr uint32_t kDenseRows = 16;      // outputs of one dense item: the width of a dense panel
+constexpr uint32_t kTableTokens = 16;    // tokens of one packed item: enough to reuse a row group's blocks from cache
+constexpr uint32_t kPanelTokens = 12;     // from here on the panel product is faster, see benchmarks/
+constexpr uint32_t kMaxPanelTokens = 128;
 constexpr uint32_t kItemTiles = 16;      // tiles of one packed item: larger row groups are split between threads
 constexpr uint32_t kFewTokens = 4;       // below this, building a dense panel costs more than it saves
 
@@ -20,10 +22,10 @@ constexpr uint32_t kFewTokens = 4;       // below this, building a dense panel c
 
 size_t CpuDenseWeights::scratch_bytes() const {
   // A panel of 16 rows, one widened row and a tile of outputs for up to 128 tokens are bounded by this.
-  return (size_t{matrix_.columns} * (kPanelRows + 1)) * sizeof(float);
+  return (size_t{matrix_.columns} * (kDenseRows + 1)) * sizeof(float);
 }
 
-size_t CpuDenseWeights::items(uint32_t) const { return (matrix_.rows + kPanelRows - 1) / kPanelRows; }
+size_t CpuDenseWeights::items(uint32_t) const { return (matrix_.rows + kDenseRows - 1) / kDenseRows; }
 
 void CpuDenseWeights::read_row(uint32_t row, float* out) const {
   const size_t offset = size_t{row} * matrix_.columns;
@@ -41,10 +43,10 @@ void CpuDenseWeights::read_row(uint32_t row, float* out) const {
   }
 }
 
-void CpuDenseWeights::multiply_item(size_t item, const float* x, size_t x_stride, uint32_t rows, float* out,
-                                    void* scratch) const {
-  const uint32_t columns = matrix_.columns, first = static_cast<uint32_t>(item) * kPanelRows;
-  const uint32_t outputs = std::min(kPanelRows, matrix_.rows - first);
+void CpuDenseWeights::multiply_item(size_t item, const LinearInputView& input, float* out, void* scratch) const {
+  const auto& [x, x_stride, rows, prepared] = input;
+  const uint32_t columns = matrix_.columns, first = static_cast<uint32_t>(item) * kDenseRows;
+  const uint32_t outputs = std::min(kDenseRows, matrix_.rows - first);
   float* line = static_cast<float*>(scratch);
   if (rows < kFewTokens) {
     for (uint32_t j = 0; j < outputs; ++j) {
@@ -55,18 +57,18 @@ void CpuDenseWeights::multiply_item(size_t item, const float* x, size_t x_stride
     return;
   }
   float* panel = line + columns;  // [column][16]
-  for (uint32_t j = 0; j < kPanelRows; ++j) {
+  for (uint32_t j = 0; j < kDenseRows; ++j) {
     if (j < outputs) read_row(first + j, line);
     else std::fill(line, line + columns, 0.0f);
-    for (uint32_t c = 0; c < columns; ++c) panel[size_t{c} * kPanelRows + j] = line[c];
+    for (uint32_t c = 0; c < columns; ++c) panel[size_t{c} * kDenseRows + j] = line[c];
   }
-  if (outputs == kPanelRows) {
+  if (outputs == kDenseRows) {
     kernels_.dense_tile(x, x_stride, rows, panel, columns, out + first, matrix_.rows);
     return;
   }
-  float tile[kPanelRows];
+  float tile[kDenseRows];
   for (uint32_t m = 0; m < rows; ++m) {
-    kernels_.dense_tile(x + m * x_stride, x_stride, 1, panel, columns, tile, kPanelRows);
+    kernels_.dense_tile(x + m * x_stride, x_stride, 1, panel, columns, tile, kDenseRows);
     std::memcpy(out + size_t{m} * matrix_.rows + first, tile, outputs * sizeof(float));
   }
 }
@@ -74,20 +76,37 @@ void CpuDenseWeights::multiply_item(size_t item, const float* x, size_t x_stride
 // ---- packed ----
 
 CpuPackedWeights::CpuPackedWeights(const Kernels& kernels, Precision precision, const PackedMatrix& matrix)
-    : kernels_(kernels), precision_(precision), matrix_(matrix) {
+    : kernels_(kernels), precision_(precision), matrix_(matrix),
+      block_quads_(scale_block_quads(matrix.shape.planes, matrix.shape.group_columns)) {
   const PackedShape& shape = matrix.shape;
-  const uint32_t groups = shape.column_groups(), per_k_block = kKBlockColumns / shape.group_columns;
-  scales_.assign(size_t{shape.row_groups()} * shape.quads() * (kQuadColumns / shape.group_columns) * shape.planes, 0.0f);
-  float* out = scales_.data();
+  const uint32_t groups = shape.column_groups(), planes = shape.planes, per_quad = kQuadColumns / shape.group_columns;
+  const bool exact = precision == Precision::exact;
+  blocks_ = (shape.quads() + block_quads_ - 1) / block_quads_;
+  scales_.assign(size_t{shape.row_groups()} * shape.quads() * planes * per_quad, 0);
+  block_scales_.assign(size_t{shape.row_groups()} * blocks_, 0.0f);
+  std::vector<float> decoded(size_t{block_quads_} * per_quad * planes);  // [group][plane] of one block
   for (uint32_t row_group = 0; row_group < shape.row_groups(); ++row_group)
-    for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
-      const uint32_t padded = shape.quads_in(k_block) * kQuadColumns / shape.group_columns;
-      for (uint32_t plane = 0; plane < shape.planes; ++plane)
-        for (uint32_t g = 0; g < padded; ++g, ++out) {
-          const uint32_t group = k_block * per_k_block + g;
-          if (group < groups)
-            *out = decode_scale(matrix.scales[(size_t{row_group} * groups + group) * shape.planes + plane],
-                                shape.scale_exponent);
+    for (uint32_t block = 0; block < blocks_; ++block) {
+      const uint32_t first = block * block_quads_ * per_quad, last = std::min(groups, first + block_quads_ * per_quad);
+      const uint16_t* codes = matrix.scales + (size_t{row_group} * groups + first) * planes;
+      float largest = 0;
+      for (uint32_t g = 0; g < last - first; ++g) {
+        float over_planes = 0;
+        for (uint32_t p = 0; p < planes; ++p) {
+          const float scale = decode_scale(codes[g * planes + p], shape.scale_exponent);
+          decoded[g * planes + p] = scale;
+          over_planes = exact ? std::max(over_planes, std::fabs(scale)) : over_planes + std::fabs(scale);
+        }
+        largest = std::max(largest, over_planes);
+      }
+      if (largest == 0) continue;
+      const float range = exact ? kExactScale : kFastScale;
+      block_scales_[size_t{row_group} * blocks_ + block] = largest / range;
+      for (uint32_t g = 0; g < last - first; ++g)
+        for (uint32_t p = 0; p < planes; ++p) {
+          const uint32_t quad = block * block_quads_ + g / per_quad;
+          scales_[((size_t{row_group} * shape.quads() + quad) * planes + p) * per_quad + g % per_quad] =
+              static_cast<int16_t>(std::lrint(double{decoded[g * planes + p]} * range / largest));
         }
     }
   if (matrix.row_scales) {
@@ -96,63 +115,122 @@ CpuPackedWeights::CpuPackedWeights(const Kernels& kernels, Precision precision, 
   }
 }
 
-size_t CpuPackedWeights::heap_bytes() const { return (scales_.size() + row_scales_.size()) * sizeof(float); }
+size_t CpuPackedWeights::heap_bytes() const {
+  return scales_.size() * sizeof(int16_t) + (block_scales_.size() + row_scales_.size()) * sizeof(float);
+}
+
+bool CpuPackedWeights::uses_panel(uint32_t rows) const {
+  return precision_ == Precision::fast && rows >= kPanelTokens;
+}
+
+bool CpuPackedWeights::needs(uint32_t rows, PackedInputKind* kind) const {
+  kind->block_quads = block_quads_;
+  kind->form = uses_panel(rows)                  ? PackedInputKind::panel
+               : matrix_.shape.group_columns == 8 ? PackedInputKind::entries
+                                                  : PackedInputKind::columns;
+  return true;
+}
 
 size_t CpuPackedWeights::scratch_bytes() const {
-  return sizeof(LookupTables) + size_t{kPackedTokens} * kItemTiles * kTileRows * sizeof(float);
+  const size_t tables = sizeof(LookupTables) + size_t{kTableTokens} * kItemTiles * kTileRows * sizeof(float);
+  const size_t panel = size_t{kMaxQuads} * kQuadColumns * kPanelRows * sizeof(int16_t) +
+                       size_t{kMaxPanelTokens} * (kPanelRows + 1) * sizeof(float);
+  return std::max(tables, panel);
 }
 
-// Items count [token chunk][row group][part of the row group].
+// Tables: items count [token chunk][row group][part of the row group]. Panel: [token chunk][row group][tile].
 size_t CpuPackedWeights::items(uint32_t rows) const {
-  const size_t parts = (matrix_.shape.tiles_in(0) + kItemTiles - 1) / kItemTiles;
-  return parts * matrix_.shape.row_groups() * ((rows + kPackedTokens - 1) / kPackedTokens);
+  const size_t tiles = matrix_.shape.tiles_in(0), row_groups = matrix_.shape.row_groups();
+  if (uses_panel(rows)) return tiles * row_groups * ((rows + kMaxPanelTokens - 1) / kMaxPanelTokens);
+  return (tiles + kItemTiles - 1) / kItemTiles * row_groups * ((rows + kTableTokens - 1) / kTableTokens);
 }
 
-void CpuPackedWeights::multiply_item(size_t item, const float* x, size_t x_stride, uint32_t rows, float* out,
-                                     void* scratch) const {
+void CpuPackedWeights::multiply_item(size_t item, const LinearInputView& input, float* out, void* scratch) const {
+  if (uses_panel(input.rows)) multiply_panel(item, input, out, scratch);
+  else multiply_tables(item, input, out, scratch);
+}
+
+const int16_t* CpuPackedWeights::scales_of(uint32_t row_group, uint32_t quad) const {
+  const PackedShape& shape = matrix_.shape;
+  return scales_.data() +
+         (size_t{row_group} * shape.quads() + quad) * shape.planes * (kQuadColumns / shape.group_columns);
+}
+
+void CpuPackedWeights::store(const float* sums, uint32_t first_row, uint32_t count, float* line) const {
+  if (row_scales_.empty()) std::memcpy(line + first_row, sums, count * sizeof(float));
+  else
+    for (uint32_t r = 0; r < count; ++r) line[first_row + r] = row_scales_[first_row + r] * sums[r];
+}
+
+void CpuPackedWeights::multiply_tables(size_t item, const LinearInputView& input, float* out, void* scratch) const {
   const PackedShape& shape = matrix_.shape;
   const size_t parts = (shape.tiles_in(0) + kItemTiles - 1) / kItemTiles;
   const uint32_t first_tile = static_cast<uint32_t>(item % parts) * kItemTiles;
   const uint32_t row_group = static_cast<uint32_t>(item / parts % shape.row_groups());
-  const uint32_t first_token = static_cast<uint32_t>(item / parts / shape.row_groups()) * kPackedTokens;
+  const uint32_t first_token = static_cast<uint32_t>(item / parts / shape.row_groups()) * kTableTokens;
   if (first_tile >= shape.tiles_in(row_group)) return;  // the last row group may have fewer parts
-  const uint32_t tokens = std::min(kPackedTokens, rows - first_token);
+  const uint32_t tokens = std::min(kTableTokens, input.rows - first_token);
   const uint32_t tiles = std::min(kItemTiles, shape.tiles_in(row_group) - first_tile), padded_rows = tiles * kTileRows;
   LookupTables* tables = static_cast<LookupTables*>(scratch);
   float* sums = reinterpret_cast<float*>(tables + 1);  // [token][padded row]
   std::fill(sums, sums + size_t{tokens} * padded_rows, 0.0f);
 
-  const uint32_t groups_per_quad = kQuadColumns / shape.group_columns, step = scale_block_quads(shape.planes);
-  const float* scales = scales_.data() + size_t{row_group} * shape.quads() * groups_per_quad * shape.planes;
-  for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
-    const uint32_t quads = shape.quads_in(k_block);
-    const size_t tile_stride = size_t{quads} * shape.planes * kBlockBytes, scale_stride = size_t{quads} * groups_per_quad;
-    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_stride;
-    for (uint32_t quad = 0; quad < quads; quad += step) {
-      const uint32_t count = std::min(step, quads - quad);
-      for (uint32_t m = 0; m < tokens; ++m) {
-        const float* values = x + (first_token + m) * x_stride + size_t{k_block} * kKBlockColumns + quad * kQuadColumns;
-        float* y = sums + size_t{m} * padded_rows;
-        const float s = kernels_.build_tables(values, scales + quad * groups_per_quad, scale_stride, count, shape.planes,
-                                              shape.group_columns, precision_, tables);
-        if (std::isnan(s)) std::fill(y, y + padded_rows, s);
-        else if (s != 0)
-          kernels_.accumulate(blocks + size_t{quad} * shape.planes * kBlockBytes, tile_stride, *tables, count,
-                              shape.planes, tiles, precision_, s, y);
-      }
+  PackedInputKind kind;
+  needs(input.rows, &kind);
+  const PackedInput& prepared = input.prepared[kind.index()];
+  for (uint32_t block = 0; block < blocks_; ++block) {
+    const uint32_t quad = block * block_quads_, k_block = quad * kQuadColumns / kKBlockColumns;
+    const uint32_t quads = std::min(block_quads_, shape.quads() - quad), skipped = quad - k_block * (kKBlockColumns / kQuadColumns);
+    const size_t tile_stride = size_t{shape.quads_in(k_block)} * shape.planes * kBlockBytes;
+    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_stride +
+                            size_t{skipped} * shape.planes * kBlockBytes;
+    const float block_scale = block_scales_[size_t{row_group} * blocks_ + block] * 32768.0f;
+    for (uint32_t m = 0; m < tokens; ++m) {
+      float* y = sums + size_t{m} * padded_rows;
+      const float s = prepared.scale(first_token + m, block) * block_scale;
+      if (std::isnan(s)) std::fill(y, y + padded_rows, s);
+      if (std::isnan(s) || s == 0) continue;
+      kernels_.build_tables(prepared.values(first_token + m, quad), scales_of(row_group, quad), quads, shape.planes,
+                            shape.group_columns, precision_, tables);
+      kernels_.accumulate(blocks, tile_stride, *tables, quads, shape.planes, tiles, precision_, s, y);
     }
-    scales += scale_stride * shape.planes;
   }
+  const uint32_t first_row = row_group * shape.group_rows + first_tile * kTileRows;
+  const uint32_t count = std::min(padded_rows, shape.rows_in(row_group) - first_tile * kTileRows);
+  for (uint32_t m = 0; m < tokens; ++m)
+    store(sums + size_t{m} * padded_rows, first_row, count, out + size_t{first_token + m} * shape.rows);
+}
 
-  const uint32_t skipped = first_tile * kTileRows, first_row = row_group * shape.group_rows + skipped;
-  const uint32_t group_rows = std::min(padded_rows, shape.rows_in(row_group) - skipped);
-  for (uint32_t m = 0; m < tokens; ++m) {
-    const float* y = sums + size_t{m} * padded_rows;
-    float* line = out + size_t{first_token + m} * shape.rows + first_row;
-    if (row_scales_.empty()) std::memcpy(line, y, group_rows * sizeof(float));
-    else
-      for (uint32_t r = 0; r < group_rows; ++r) line[r] = row_scales_[first_row + r] * y[r];
+void CpuPackedWeights::multiply_panel(size_t item, const LinearInputView& input, float* out, void* scratch) const {
+  const PackedShape& shape = matrix_.shape;
+  const uint32_t tile = static_cast<uint32_t>(item % shape.tiles_in(0));
+  const uint32_t row_group = static_cast<uint32_t>(item / shape.tiles_in(0) % shape.row_groups());
+  const uint32_t first_token = static_cast<uint32_t>(item / shape.tiles_in(0) / shape.row_groups()) * kMaxPanelTokens;
+  if (tile >= shape.tiles_in(row_group)) return;  // the last row group may have fewer tiles
+  const uint32_t tokens = std::min(kMaxPanelTokens, input.rows - first_token);
+  int16_t* panel = static_cast<int16_t*>(scratch);
+  float* sums = reinterpret_cast<float*>(panel + kMaxQuads * kQuadColumns * kPanelRows);  // [token][row of the tile]
+  float* token_scales = sums + kMaxPanelTokens * kPanelRows;
+  std::fill(sums, sums + size_t{tokens} * kPanelRows, 0.0f);
+
+  PackedInputKind kind;
+  needs(input.rows, &kind);
+  const PackedInput& prepared = input.prepared[kind.index()];
+  for (uint32_t block = 0; block < blocks_; ++block) {
+    const uint32_t quad = block * block_quads_, k_block = quad * kQuadColumns / kKBlockColumns;
+    const uint32_t quads = std::min(block_quads_, shape.quads() - quad), skipped = quad - k_block * (kKBlockColumns / kQuadColumns);
+    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) +
+                            (size_t{tile} * shape.quads_in(k_block) + skipped) * shape.planes * kBlockBytes;
+    kernels_.decode_panel(blocks, scales_of(row_group, quad), quads, shape.planes, shape.group_columns, panel);
+    const float block_scale = block_scales_[size_t{row_group} * blocks_ + block];
+    for (uint32_t m = 0; m < tokens; ++m) token_scales[m] = prepared.scale(first_token + m, block) * block_scale;
+    kernels_.panel_product(prepared.values(first_token, quad), prepared.stride(), tokens, panel, quads * kQuadColumns,
+                           token_scales, sums, kPanelRows);
   }
+  const uint32_t first_row = row_group * shape.group_rows + tile * kTileRows;
+  const uint32_t count = std::min(kTileRows, shape.rows_in(row_group) - tile * kTileRows);
+  for (uint32_t m = 0; m < tokens; ++m)
+    store(sums + size_t{m} * kPanelRows, first_row, count, out + size_t{first_token + m} * shape.rows);
 }
 
 void CpuPackedWeights::read_row(uint32_t row, float* out) const { unpack_row(matrix_, row, out); }

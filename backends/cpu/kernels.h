@@ -1,17 +1,23 @@
 // The hot functions of the CPU backend, one table per instruction set. A kernel file includes this header and its
 // intrinsics and nothing else; everything above the table is written once.
 //
-// The packed product is an integer definition, so that every table computes the same bits. For one row group and one
-// scale block (128 columns for up to 4 planes, else 64), with t[p][c] = scale[p][group of c] * x[c]:
+// The packed product is an integer definition, so that every table computes the same bits. Columns are cut into scale
+// blocks of 16 to 128 columns (scale_block_quads). rne is rounding to the nearest even integer, a chunk is 4 columns.
 //
-//   exact: A = max over planes and chunks of the sum of |t| over the chunk's 4 columns,  R = kExactRange
-//   fast:  A = max over chunks of the sum of |t| over planes and the chunk's 4 columns,  R = kFastRange
-//   v[p][c] = round_to_nearest_even(t[p][c] * (R / A)), an integer;  s = A / R
-//   y[r] += s * float(sum over p, c of sign[p][r][c] * v[p][c])
+//   Activations, once per token:   X = max over chunks of the sum of |x|
+//                                  B[chunk][i] = rne(R / X * (signed sum of the chunk's 4 values, + where bit of i is set))
+//   Scales, once per matrix:       exact: S = max |scale|, U = 32767;  fast: S = max over groups of the sum over planes of
+//   (per row group)                |scale|, U = 4083;  u[plane][group] = rne(U / S * scale)
+//   Table entries:                 T[plane][chunk][i] = (B[chunk][i] * u[plane][group of chunk] + 2^14) >> 15
+//   Product:                       y[r] += (X / R) * (S / U * 2^15) * float(sum over planes and chunks of T at r's signs)
 //
-// Scale blocks are added in ascending order, multiply and add rounded separately. In exact precision one table entry (a
-// signed sum of the 4 integers of a chunk) fills 16 bits; in fast precision an entry *summed over planes* fills 14 bits,
-// so that bytes can be added over planes before they are widened. |sum| < 2^24: the conversion to float is exact.
+// Column-wise scales differ inside a chunk; there B is one number per column, v = (B * u + 2^14) >> 15 too, and T is the
+// signed sum of 4 v. Scale blocks are added in ascending order, multiply and add rounded separately; |sum| < 2^24, so its
+// conversion to float is exact. In exact precision R = 32760 fills 16 bits. In fast precision R = 15000, so that entries
+// *summed over planes* fit 12 bits and bytes can be added over planes before they are widened.
+//
+// Many tokens at once may take the panel product instead (fast precision only): weights w = sum of +-u over planes and
+// activations rounded to 13 bits, both as integers, multiplied and summed exactly within a scale block.
 #pragma once
 
 #include <cstddef>
@@ -21,24 +27,30 @@ namespace shiftadd {
 
 enum class Precision : int32_t { exact = 0, fast = 1 };
 
-// Σ|v| over a chunk is at most R plus half a unit per rounding: 32760 + 2 < 2^15; fast: 7600 + 8 * 4 / 2 leaves the
-// plane sum of floor(entry / 64) within a signed byte (-119 - 8 planes of flooring).
-constexpr float kExactRange = 32760.0f;
-constexpr float kFastRange = 7600.0f;
-// Below this A the products of the block are treated as zero; it keeps R / A finite.
+// Below this X the products of a block are treated as zero; it keeps R / X finite.
 constexpr float kTinyRange = 1e-30f;
+constexpr float kExactRange = 32760.0f;
+constexpr float kFastRange = 15000.0f;
+// Bounds of u. fast: B * sum of u >> 15 stays below 1876, so that the plane sum of floor(T / 16), 8 planes of flooring
+// included, is a signed byte; and 128 columns of u sums and panel activations stay within 32 bits.
+constexpr float kExactScale = 32767.0f;
+constexpr float kFastScale = 4083.0f;
+constexpr float kPanelRange = 4095.0f;
 
 constexpr uint32_t kMaxQuads = 8;        // quads of 16 columns in a scale block
 constexpr uint32_t kMaxTablePlanes = 8;
 constexpr uint32_t kTableBytes = 128;    // tables of one (quad, plane): 4 chunks x 16 entries x 2 bytes
+constexpr uint32_t kQuadEntries = 64;    // B of one quad: 4 chunks x 16 entries
+constexpr uint32_t kPanelRows = 32;      // rows of a panel: one tile
 
-// Columns that share one s. Every plane adds its own rounding error, all of them relative to the largest product of the
-// block: with more than 4 planes only shorter blocks keep an outlier's block below 0.02 % in exact precision.
-constexpr uint32_t scale_block_quads(uint32_t planes) { return planes <= 4 ? 8 : 4; }
+// Quads that share one X and S. Every plane adds its own rounding error, all of them relative to the largest product of
+// the block, and column-wise entries are sums of four rounded products: there only shorter blocks keep an outlier's block
+// below 0.02 % in exact precision.
+constexpr uint32_t scale_block_quads(uint32_t planes, uint32_t group_columns) {
+  return (planes <= 4 ? 8 : 4) / (group_columns == 1 ? 4 : 1);
+}
 
-// Look-up tables of one (row group, scale block): for each quad and plane 64 low bytes [chunk][entry], then 64 high bytes.
-// Entry i is the sum of the chunk's 4 integers, each with sign + where its bit of i is set. exact: entry + 2^15 is
-// split into bytes; fast: low = entry & 63, high = entry >> 6, and plane 0 carries + 128 to keep plane sums unsigned.
+// Look-up tables of one (row group, scale block), split into two bytes; how is the kernel's own affair.
 struct LookupTables {
   alignas(64) uint8_t bytes[kMaxQuads * kMaxTablePlanes * kTableBytes];
 };
@@ -46,14 +58,31 @@ struct LookupTables {
 struct Kernels {
   const char* isa;
 
-  // x: quads * 16 floats, zero beyond the matrix. scales: [plane][column group], planes `scale_stride` floats apart.
-  // Returns s; 0 when every product is zero, NaN when one is not finite.
-  float (*build_tables)(const float* x, const float* scales, size_t scale_stride, uint32_t quads, uint32_t planes,
-                        uint32_t group_columns, Precision precision, LookupTables* tables);
+  // B of one scale block. x: quads * 16 floats, zero beyond the matrix. group_columns 8: base receives per quad the entries
+  // 0..7 of its 4 chunks, then the entries 8..15; group_columns 1: the 16 columns of each quad.
+  // Returns X / R; 0 when X is tiny, NaN when a value is not finite.
+  float (*prepare)(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base);
+
+  // scales: u as [quad][plane][16 / group_columns].
+  void (*build_tables)(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes,
+                       uint32_t group_columns, Precision precision, LookupTables* tables);
 
   // blocks: [tile][quad][plane][64 bytes], tiles `tile_stride` bytes apart. Adds s * sum to y[32 * tiles].
   void (*accumulate)(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads,
                      uint32_t planes, uint32_t tiles, Precision precision, float s, float* y);
+
+  // x rounded to integers of at most kPanelRange: out[c] = rne(x[c] * kPanelRange / max |x|). Returns max |x| / kPanelRange;
+  // 0 (and zeros) when it is tiny, NaN when a value is not finite.
+  float (*round_activations)(const float* x, uint32_t columns, int16_t* out);
+
+  // One tile of one scale block as integers w, panel[column / 2][row][column % 2].
+  void (*decode_panel)(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes,
+                       uint32_t group_columns, int16_t* panel);
+
+  // y[m * y_stride + r] += scale[m] * float(sum over columns of x[m * x_stride + c] * w[r][c]), r < 32; scale[m] rounded
+  // and the product rounded before the sum.
+  void (*panel_product)(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                        const float* scale, float* y, size_t y_stride);
 
   // Sum of a[i] * b[i] in a fixed order: 16 lanes (i mod 16), products and sums rounded separately, then halves added:
   // 16 -> 8 -> 4 -> 2 -> 1.
@@ -75,6 +104,9 @@ extern const Kernels kKernelsPortable;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels kKernelsAvx2;
 extern const Kernels kKernelsAvx512;
+extern const Kernels kKernelsAvx512Vnni;
+#elif defined(__aarch64__)
+extern const Kernels kKernelsNeon;
 #endif
 
 }  // namespace shiftadd

@@ -1,8 +1,6 @@
 // AVX-512 (F, BW, DQ, VL) kernels: the AVX2 algorithm with one load per block. The four 128-bit lanes are the four
 // chunks of a quad, so vpshufb looks up four tables at once.
-#include "backends/cpu/kernels.h"
-
-#include <immintrin.h>
+#include "backends/cpu/kernels_avx512.h"
 
 namespace shiftadd {
 namespace {
@@ -54,7 +52,7 @@ void accumulate_exact(const uint8_t* tile_blocks, size_t tile_stride, const uint
     ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
     const uint8_t* table = tables;
     for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, table += kTableBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(blocks + 4096), _MM_HINT_T0);
+      _mm_prefetch(reinterpret_cast<const char*>(blocks + kReadAhead), _MM_HINT_T0);
       const Bytes packed = load(blocks);
       const Bytes a = _mm512_and_si512(packed, mask);
       const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
@@ -72,6 +70,7 @@ void accumulate_exact(const uint8_t* tile_blocks, size_t tile_stride, const uint
 template <uint32_t kPlanes>
 void accumulate_fast(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
                      uint32_t tiles, float s, float* y) {
+  constexpr uint32_t kLowQuads = kPlanes == 1 ? 8 : kPlanes == 2 ? 8 : kPlanes == 3 ? 5 : kPlanes == 4 ? 4 : 2;
   const Bytes mask = _mm512_set1_epi8(15);
   const __m512 scale = _mm512_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4) * 128;
@@ -79,31 +78,29 @@ void accumulate_fast(const uint8_t* tile_blocks, size_t tile_stride, const uint8
     const uint8_t* blocks = tile_blocks;
     ByteSum low_a, high_a, low_b, high_b;
     const uint8_t* table = tables;
-    for (uint32_t q = 0; q < quads; ++q) {
-      Bytes la = _mm512_setzero_si512(), ha = la, lb = la, hb = la;
-      for (uint32_t p = 0; p < kPlanes; ++p, blocks += 64, table += kTableBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(blocks + 4096), _MM_HINT_T0);
-        const Bytes packed = load(blocks);
-        const Bytes a = _mm512_and_si512(packed, mask);
-        const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
-        const Bytes low = load(table), high = load(table + 64);
-        la = add8(la, lookup(low, a));
-        ha = add8(ha, lookup(high, a));
-        lb = add8(lb, lookup(low, b));
-        hb = add8(hb, lookup(high, b));
-        if (p == 3 && kPlanes > 4) {  // four low entries of 6 bits fill a byte
-          low_a.add(la);
-          low_b.add(lb);
-          la = lb = _mm512_setzero_si512();
+    for (uint32_t q = 0; q < quads;) {
+      Bytes la = _mm512_setzero_si512(), lb = la;  // up to 16 low entries of 4 bits fill a byte
+      for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end; ++q) {
+        Bytes ha = _mm512_setzero_si512(), hb = ha;
+        for (uint32_t p = 0; p < kPlanes; ++p, blocks += 64, table += kTableBytes) {
+          _mm_prefetch(reinterpret_cast<const char*>(blocks + kReadAhead), _MM_HINT_T0);
+          const Bytes packed = load(blocks);
+          const Bytes a = _mm512_and_si512(packed, mask);
+          const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
+          const Bytes low = load(table), high = load(table + 64);
+          la = add8(la, lookup(low, a));
+          ha = add8(ha, lookup(high, a));
+          lb = add8(lb, lookup(low, b));
+          hb = add8(hb, lookup(high, b));
         }
+        high_a.add(ha);
+        high_b.add(hb);
       }
       low_a.add(la);
-      high_a.add(ha);
       low_b.add(lb);
-      high_b.add(hb);
     }
-    flush(low_a.rows(), high_a.rows(), bias, 6, scale, y);
-    flush(low_b.rows(), high_b.rows(), bias, 6, scale, y + 16);
+    flush(low_a.rows(), high_a.rows(), bias, 4, scale, y);
+    flush(low_b.rows(), high_b.rows(), bias, 4, scale, y + 16);
   }
 }
 
@@ -119,99 +116,36 @@ void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& t
   (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tile_stride, tables.bytes, quads, tiles, s, y);
 }
 
-// The 16 integers of a quad, spread so that 128-bit lane j holds chunk j, to its four tables; see the AVX2 kernels.
-inline void store_tables(__m256i v, bool exact, bool first_plane, uint8_t* table) {
-  const __m512i chunks = _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 0, 1, 1, 2, 2, 3, 3), _mm512_castsi256_si512(v));
-  const __m512i swapped = _mm512_shufflehi_epi16(_mm512_shufflelo_epi16(chunks, 0b10110001), 0b10110001);
-  const __m512i sum = add16(chunks, swapped);                     // s01 s01 s23 s23
-  const __m512i difference = _mm512_sub_epi16(chunks, swapped);   // d01 -d01 d23 -d23
-  const __m512i negative = _mm512_sub_epi16(_mm512_setzero_si512(), sum);
-  const __m512i left = _mm512_mask_blend_epi16(0xaaaaaaaa, negative, difference);
-  const __m512i right = _mm512_mask_blend_epi16(0x55555555, sum, difference);
-  const __m512i signed_sums = _mm512_unpacklo_epi16(left, right);  // -s01 d01 -d01 s01 -s23 d23 -d23 s23
-  const __m512i first = _mm512_set1_epi64(0x0706050403020100);
-  const __m512i second_low =
-      _mm512_broadcast_i32x4(_mm_setr_epi8(8, 9, 8, 9, 8, 9, 8, 9, 10, 11, 10, 11, 10, 11, 10, 11));
-  const __m512i second_high =
-      _mm512_broadcast_i32x4(_mm_setr_epi8(12, 13, 12, 13, 12, 13, 12, 13, 14, 15, 14, 15, 14, 15, 14, 15));
-  const __m512i bias = _mm512_set1_epi16(exact ? static_cast<short>(-32768) : first_plane ? 128 * 64 : 0);
-  const __m512i byte = _mm512_set1_epi16(255), six = _mm512_set1_epi16(63);
-  const __m512i pair = add16(_mm512_shuffle_epi8(signed_sums, first), bias);
-  const __m512i x = add16(pair, _mm512_shuffle_epi8(signed_sums, second_low));   // entries 0..7
-  const __m512i y = add16(pair, _mm512_shuffle_epi8(signed_sums, second_high));  // entries 8..15
-  const __m512i part = exact ? byte : six;
-  const __m512i low = _mm512_packus_epi16(_mm512_and_si512(x, part), _mm512_and_si512(y, part));
-  const __m512i high = exact ? _mm512_packus_epi16(_mm512_srli_epi16(x, 8), _mm512_srli_epi16(y, 8))
-                             : _mm512_packus_epi16(_mm512_and_si512(_mm512_srai_epi16(x, 6), byte),
-                                                   _mm512_and_si512(_mm512_srai_epi16(y, 6), byte));
-  _mm512_storeu_si512(table, low);
-  _mm512_storeu_si512(table + 64, high);
+inline __m512i add_products(__m512i sum, __m512i a, __m512i b) {
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
 }
 
-float build_tables(const float* x, const float* scales, size_t scale_stride, uint32_t quads, uint32_t planes,
-                   uint32_t group_columns, Precision precision, LookupTables* tables) {
+}  // namespace
+
+namespace x86 {
+
+void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
+                      Precision precision, LookupTables* tables) {
+  if (group_columns == 1) return kKernelsAvx2.build_tables(base, scales, quads, planes, group_columns, precision, tables);
   const bool exact = precision == Precision::exact;
-  alignas(64) float t[kMaxTablePlanes * kMaxQuads * 16];
-  __m512 largest = _mm512_setzero_ps(), poison = _mm512_setzero_ps();
-  for (uint32_t q = 0; q < quads; ++q) {
-    const __m512 values = _mm512_loadu_ps(x + 16 * q);
-    __m512 over_planes = _mm512_setzero_ps();
-    for (uint32_t p = 0; p < planes; ++p) {
-      const float* scale = scales + p * scale_stride;
-      const __m512 factor =
-          group_columns == 8
-              ? _mm512_insertf32x8(_mm512_set1_ps(scale[2 * q]), _mm256_set1_ps(scale[2 * q + 1]), 1)
-              : _mm512_loadu_ps(scale + 16 * q);
-      const __m512 product = _mm512_mul_ps(factor, values);
-      _mm512_store_ps(t + (p * quads + q) * 16, product);
-      const __m512 a = _mm512_abs_ps(product);
-      const __m512 pairs = _mm512_add_ps(a, _mm512_permute_ps(a, 0b10110001));
-      const __m512 chunk = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0b01001110));
-      over_planes = _mm512_add_ps(over_planes, chunk);
-      if (exact) largest = _mm512_max_ps(largest, chunk);
+  const Bytes part = _mm512_set1_epi16(exact ? 255 : 15);
+  uint8_t* table = tables->bytes;
+  for (uint32_t q = 0; q < quads; ++q, base += kQuadEntries) {
+    const Bytes first = load(base), second = load(base + 32);  // entries 0..7 and 8..15 of the four chunks
+    for (uint32_t p = 0; p < planes; ++p, scales += 2, table += kTableBytes) {
+      const Bytes u = _mm512_inserti64x4(_mm512_set1_epi16(scales[0]), _mm256_set1_epi16(scales[1]), 1);
+      const Bytes x = _mm512_mulhrs_epi16(first, u), y = _mm512_mulhrs_epi16(second, u);
+      const Bytes high = exact ? _mm512_packs_epi16(_mm512_srai_epi16(x, 8), _mm512_srai_epi16(y, 8))
+                               : _mm512_packs_epi16(_mm512_srai_epi16(x, 4), _mm512_srai_epi16(y, 4));
+      const Bytes bias = _mm512_set1_epi8(exact || p == 0 ? -128 : 0);
+      _mm512_storeu_si512(table, _mm512_packus_epi16(_mm512_and_si512(x, part), _mm512_and_si512(y, part)));
+      _mm512_storeu_si512(table + 64, _mm512_xor_si512(high, bias));
     }
-    if (!exact) largest = _mm512_max_ps(largest, over_planes);
-    poison = _mm512_add_ps(poison, _mm512_mul_ps(over_planes, _mm512_setzero_ps()));
   }
-  if (_mm512_cmp_ps_mask(poison, _mm512_setzero_ps(), _CMP_NEQ_UQ)) return __builtin_nanf("");
-  const float a = _mm512_reduce_max_ps(largest);
-  if (a < kTinyRange) return 0;
-  const float range = exact ? kExactRange : kFastRange;
-  const __m512 inverse = _mm512_set1_ps(range / a);
-
-  for (uint32_t q = 0; q < quads; ++q)
-    for (uint32_t p = 0; p < planes; ++p) {
-      const __m512i v = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_load_ps(t + (p * quads + q) * 16), inverse));
-      store_tables(_mm512_cvtsepi32_epi16(v), exact, p == 0, tables->bytes + (q * planes + p) * kTableBytes);
-    }
-  return a / range;
-}
-
-float dot(const float* a, const float* b, size_t n) {
-  __m512 lanes = _mm512_setzero_ps();
-  size_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    lanes = _mm512_add_ps(lanes, _mm512_mul_ps(_mm512_loadu_ps(a + i), _mm512_loadu_ps(b + i)));
-  if (i < n) {
-    const __mmask16 rest = static_cast<__mmask16>((1u << (n - i)) - 1);
-    lanes = _mm512_add_ps(lanes, _mm512_mul_ps(_mm512_maskz_loadu_ps(rest, a + i), _mm512_maskz_loadu_ps(rest, b + i)));
-  }
-  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(lanes), _mm512_extractf32x8_ps(lanes, 1));
-  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
-  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
-}
-
-void axpy(float a, const float* x, float* y, size_t n) {
-  const __m512 factor = _mm512_set1_ps(a);
-  size_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(y + i, _mm512_add_ps(_mm512_loadu_ps(y + i), _mm512_mul_ps(factor, _mm512_loadu_ps(x + i))));
-  for (; i < n; ++i) y[i] += a * x[i];
 }
 
 template <uint32_t kRows>
-void dense_rows(const float* x, size_t x_stride, const float* panel, uint32_t k, float* y, size_t y_stride) {
+static void dense_rows(const float* x, size_t x_stride, const float* panel, uint32_t k, float* y, size_t y_stride) {
   __m512 sum[kRows];
   for (uint32_t m = 0; m < kRows; ++m) sum[m] = _mm512_setzero_ps();
   for (uint32_t i = 0; i < k; ++i, panel += 16) {
@@ -221,8 +155,8 @@ void dense_rows(const float* x, size_t x_stride, const float* panel, uint32_t k,
   for (uint32_t m = 0; m < kRows; ++m) _mm512_storeu_ps(y + m * y_stride, sum[m]);
 }
 
-void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y,
-                size_t y_stride) {
+void dense_tile_512(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y,
+                    size_t y_stride) {
   for (; rows >= 12; rows -= 12, x += 12 * x_stride, y += 12 * y_stride)
     dense_rows<12>(x, x_stride, panel, k, y, y_stride);
   for (; rows >= 4; rows -= 4, x += 4 * x_stride, y += 4 * y_stride)
@@ -230,15 +164,10 @@ void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* pan
   for (; rows > 0; --rows, x += x_stride, y += y_stride) dense_rows<1>(x, x_stride, panel, k, y, y_stride);
 }
 
-void widen_half(const uint16_t* half, float* out, size_t n) {
-  size_t i = 0;
-  for (; i + 16 <= n; i += 16)
-    _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(half + i))));
-  for (; i < n; ++i) out[i] = _cvtsh_ss(half[i]);
-}
+}  // namespace x86
 
-}  // namespace
-
-const Kernels kKernelsAvx512 = {"avx512", build_tables, accumulate, dot, axpy, dense_tile, widen_half};
+const Kernels kKernelsAvx512 = {"avx512",          x86::prepare, x86::build_tables_512, accumulate,
+                                x86::round_activations, x86::decode_panel, x86::panel_product_512<add_products>, x86::dot,
+                                x86::axpy,         x86::dense_tile_512, x86::widen_half};
 
 }  // namespace shiftadd

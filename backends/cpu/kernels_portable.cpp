@@ -8,62 +8,77 @@
 namespace shiftadd {
 namespace {
 
-constexpr uint32_t kColumns = kMaxQuads * 16;
-
 int32_t round_even(float value) {
   // Adding 1.5 * 2^23 leaves the value rounded to nearest even in the low mantissa bits.
   return std::bit_cast<int32_t>(value + 12582912.0f) - 0x4b400000;
 }
 
-float build_tables(const float* x, const float* scales, size_t scale_stride, uint32_t quads, uint32_t planes,
-                   uint32_t group_columns, Precision precision, LookupTables* tables) {
-  const uint32_t columns = quads * 16, chunks = quads * 4;
-  float t[kMaxTablePlanes][kColumns];
-  for (uint32_t p = 0; p < planes; ++p)
-    for (uint32_t c = 0; c < columns; ++c) t[p][c] = scales[p * scale_stride + c / group_columns] * x[c];
+// a * b / 2^15, rounded: halves upwards.
+int16_t multiply_high(int16_t a, int16_t b) { return static_cast<int16_t>((int32_t{a} * b + (1 << 14)) >> 15); }
 
+float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base) {
   float largest = 0, poison = 0;
-  for (uint32_t chunk = 0; chunk < chunks; ++chunk) {
-    float over_planes = 0;
-    for (uint32_t p = 0; p < planes; ++p) {
-      const float* v = t[p] + 4 * chunk;
-      const float sum = (std::fabs(v[0]) + std::fabs(v[1])) + (std::fabs(v[2]) + std::fabs(v[3]));
-      over_planes += sum;
-      if (precision == Precision::exact && sum > largest) largest = sum;
-    }
-    if (precision == Precision::fast && over_planes > largest) largest = over_planes;
-    poison += over_planes * 0.0f;  // NaN where anything was not finite; a maximum would lose it
+  for (uint32_t chunk = 0; chunk < quads * 4; ++chunk) {
+    const float* v = x + 4 * chunk;
+    const float sum = (std::fabs(v[0]) + std::fabs(v[1])) + (std::fabs(v[2]) + std::fabs(v[3]));
+    if (sum > largest) largest = sum;
+    poison += sum * 0.0f;  // NaN where anything was not finite; a maximum would lose it
   }
   if (poison != 0) return poison;
   if (largest < kTinyRange) return 0;
   const float range = precision == Precision::exact ? kExactRange : kFastRange;
   const float inverse = range / largest;
+  for (uint32_t chunk = 0; chunk < quads * 4; ++chunk) {
+    const float* v = x + 4 * chunk;
+    if (group_columns == 1) {
+      for (uint32_t c = 0; c < 4; ++c) base[4 * chunk + c] = static_cast<int16_t>(round_even(v[c] * inverse));
+      continue;
+    }
+    int16_t* entries = base + chunk / 4 * kQuadEntries + chunk % 4 * 8;
+    for (uint32_t i = 0; i < 16; ++i) {
+      const float first = (i & 1 ? v[0] : -v[0]) + (i & 2 ? v[1] : -v[1]);
+      const float second = (i & 4 ? v[2] : -v[2]) + (i & 8 ? v[3] : -v[3]);
+      entries[i / 8 * 32 + i % 8] = static_cast<int16_t>(round_even((first + second) * inverse));
+    }
+  }
+  return largest / range;
+}
 
+// 64 low bytes [chunk][entry], then 64 high bytes. exact: entry + 2^15 is split into bytes; fast: low = entry & 15,
+// high = entry >> 4, and plane 0 carries + 128 to keep plane sums unsigned.
+void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
+                  Precision precision, LookupTables* tables) {
+  const uint32_t groups = 16 / group_columns;
   for (uint32_t q = 0; q < quads; ++q)
     for (uint32_t p = 0; p < planes; ++p) {
       uint8_t* low = tables->bytes + (q * planes + p) * kTableBytes;
       uint8_t* high = low + 64;
-      for (uint32_t j = 0; j < 4; ++j) {
-        int32_t v[4];
-        for (uint32_t c = 0; c < 4; ++c) v[c] = round_even(t[p][q * 16 + j * 4 + c] * inverse);
+      const int16_t* u = scales + (q * planes + p) * groups;
+      for (uint32_t j = 0; j < 4; ++j)
         for (uint32_t i = 0; i < 16; ++i) {
           int32_t entry = 0;
-          for (uint32_t c = 0; c < 4; ++c) entry += i >> c & 1 ? v[c] : -v[c];
+          if (group_columns == 8) {
+            entry = multiply_high(base[q * kQuadEntries + i / 8 * 32 + j * 8 + i % 8], u[j / 2]);
+          } else {
+            for (uint32_t c = 4 * j; c < 4 * j + 4; ++c) {
+              const int32_t v = multiply_high(base[q * 16 + c], u[c]);
+              entry += i >> c % 4 & 1 ? v : -v;
+            }
+          }
           if (precision == Precision::exact) {
             low[j * 16 + i] = static_cast<uint8_t>(entry);
             high[j * 16 + i] = static_cast<uint8_t>((entry + 32768) >> 8);
           } else {
-            low[j * 16 + i] = static_cast<uint8_t>(entry & 63);
-            high[j * 16 + i] = static_cast<uint8_t>((entry >> 6) + (p == 0 ? 128 : 0));
+            low[j * 16 + i] = static_cast<uint8_t>(entry & 15);
+            high[j * 16 + i] = static_cast<uint8_t>((entry >> 4) + (p == 0 ? 128 : 0));
           }
         }
-      }
     }
-  return largest / range;
 }
 
 void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
                 uint32_t tiles, Precision precision, float s, float* y) {
+  const bool exact = precision == Precision::exact;
   for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
     const uint8_t* block = blocks + tile * tile_stride;
     int32_t low_sum[32] = {}, high_sum[32] = {};
@@ -77,16 +92,55 @@ void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& t
             low_sum[r] += low[a];
             low_sum[r + 16] += low[b];
             // In fast precision only plane 0 carries the bias that makes the byte unsigned.
-            const bool biased = precision == Precision::exact || p == 0;
+            const bool biased = exact || p == 0;
             high_sum[r] += biased ? high[a] : static_cast<int8_t>(high[a]);
             high_sum[r + 16] += biased ? high[b] : static_cast<int8_t>(high[b]);
           }
       }
-    const bool exact = precision == Precision::exact;
     const int32_t bias = static_cast<int32_t>(quads) * 4 * 128 * (exact ? static_cast<int32_t>(planes) : 1);
     for (uint32_t r = 0; r < 32; ++r)
-      y[r] += s * static_cast<float>((high_sum[r] - bias) * (exact ? 256 : 64) + low_sum[r]);
+      y[r] += s * static_cast<float>((high_sum[r] - bias) * (exact ? 256 : 16) + low_sum[r]);
   }
+}
+
+float round_activations(const float* x, uint32_t columns, int16_t* out) {
+  float largest = 0, poison = 0;
+  for (uint32_t c = 0; c < columns; ++c) {
+    largest = std::fabs(x[c]) > largest ? std::fabs(x[c]) : largest;
+    poison += x[c] * 0.0f;
+  }
+  if (poison != 0) return poison;
+  const bool tiny = largest < kTinyRange;
+  const float inverse = tiny ? 0 : kPanelRange / largest;
+  for (uint32_t c = 0; c < columns; ++c) out[c] = static_cast<int16_t>(round_even(x[c] * inverse));
+  return tiny ? 0 : largest / kPanelRange;
+}
+
+void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
+                  int16_t* panel) {
+  const uint32_t groups = 16 / group_columns;
+  for (uint32_t q = 0; q < quads; ++q)
+    for (uint32_t c = 0; c < 16; ++c)
+      for (uint32_t r = 0; r < kPanelRows; ++r) {
+        int32_t w = 0;
+        for (uint32_t p = 0; p < planes; ++p) {
+          const uint32_t nibble = blocks[(q * planes + p) * 64 + c / 4 * 16 + r % 16] >> (r / 16 * 4);
+          const int16_t u = scales[(q * planes + p) * groups + c / group_columns];
+          w += nibble >> c % 4 & 1 ? u : -u;
+        }
+        panel[(q * 8 + c / 2) * 2 * kPanelRows + 2 * r + c % 2] = static_cast<int16_t>(w);
+      }
+}
+
+void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y, size_t y_stride) {
+  for (uint32_t m = 0; m < tokens; ++m)
+    for (uint32_t r = 0; r < kPanelRows; ++r) {
+      int32_t sum = 0;
+      for (uint32_t c = 0; c < columns; ++c)
+        sum += x[m * x_stride + c] * panel[c / 2 * 2 * kPanelRows + 2 * r + c % 2];
+      y[m * y_stride + r] += scale[m] * static_cast<float>(sum);
+    }
 }
 
 float dot(const float* a, const float* b, size_t n) {
@@ -127,6 +181,8 @@ void widen_half(const uint16_t* half, float* out, size_t n) {
 
 }  // namespace
 
-const Kernels kKernelsPortable = {"portable", build_tables, accumulate, dot, axpy, dense_tile, widen_half};
+const Kernels kKernelsPortable = {"portable",    prepare,       build_tables,  accumulate, round_activations,
+                                  decode_panel,  panel_product, dot,           axpy,       dense_tile,
+                                  widen_half};
 
 }  // namespace shiftadd

@@ -22,6 +22,7 @@ inline void pause() {
 
 ThreadPool::ThreadPool(int threads)
     : spins_(threads <= static_cast<int>(std::thread::hardware_concurrency()) ? kSpins : 0) {
+  ranges_ = std::make_unique<Range[]>(static_cast<size_t>(threads > 1 ? threads : 1));
   workers_.reserve(static_cast<size_t>(threads > 1 ? threads - 1 : 0));
   // std::thread can only report failure by throwing; this file alone is compiled with exceptions.
   try {
@@ -44,8 +45,11 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, int)>& work)
     return;
   }
   work_ = &work;
-  count_ = count;
-  next_.store(0);
+  const size_t threads = workers_.size() + 1;
+  for (size_t t = 0; t < threads; ++t) {
+    ranges_[t].end = count * (t + 1) / threads;
+    ranges_[t].next.store(count * t / threads, std::memory_order_relaxed);
+  }
   working_.store(static_cast<uint32_t>(workers_.size()));
   generation_.fetch_add(1);
   generation_.notify_all();
@@ -57,7 +61,11 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, int)>& work)
 }
 
 void ThreadPool::take_items(int thread) {
-  for (size_t item; (item = next_.fetch_add(1)) < count_;) (*work_)(item, thread);
+  const size_t threads = workers_.size() + 1, first = static_cast<size_t>(thread);
+  for (size_t n = 0; n < threads; ++n) {
+    Range& range = ranges_[(first + n) % threads];
+    for (size_t item; (item = range.next.fetch_add(1)) < range.end;) (*work_)(item, thread);
+  }
 }
 
 void ThreadPool::work_loop(int thread) {

@@ -31,8 +31,12 @@ class ThreadPool {
   const int spins_;  // looks for the next run before a thread sleeps
   std::vector<std::thread> workers_;
   const std::function<void(size_t, int)>* work_ = nullptr;
-  size_t count_ = 0;
-  std::atomic<size_t> next_{0};
+  // Every thread has a contiguous part of the items, so that it reads one stream; who is done early helps the others.
+  struct alignas(64) Range {
+    std::atomic<size_t> next{0};
+    size_t end = 0;
+  };
+  std::unique_ptr<Range[]> ranges_;
   std::atomic<uint32_t> generation_{0};  // changes with every run, and once to stop
   std::atomic<uint32_t> working_{0};     // workers still inside the current run
   std::atomic<bool> stop_{false};

@@ -164,7 +164,8 @@ void packed_products(const std::vector<const char*>& isas) {
           const std::vector<float> y = multiply("portable", 1, precision, matrix, one, 1);
           single.insert(single.end(), y.begin(), y.end());
         }
-        if (!same_bits(truth, single)) tap::check(false, name + ": many tokens equal one token at a time");
+        // Fast precision takes another way for many tokens; its results are checked against the truth above.
+        if (precision == Precision::exact && !same_bits(truth, single)) tap::check(false, name + ": many tokens equal one token at a time");
       }
     }
   }

@@ -1,0 +1,41 @@
+// What the x86 kernel files share: functions of the AVX2 files that wider instruction sets use as they are. Inline ones are
+// static: each file is compiled for another instruction set, and the linker must not merge them.
+#pragma once
+
+#include <immintrin.h>
+
+#include "backends/cpu/kernels.h"
+
+namespace shiftadd {
+
+constexpr size_t kReadAhead = 4096;  // bytes between a block and the one prefetched
+
+namespace x86 {
+
+float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base);
+float round_activations(const float* x, uint32_t columns, int16_t* out);
+// Rows of a panel are stored in the order 0-3 16-19 4-7 20-23 8-11 24-27 12-15 28-31: what unpacking bytes gives.
+void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
+                  int16_t* panel);
+void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y, size_t y_stride);
+float dot(const float* a, const float* b, size_t n);
+void axpy(float a, const float* x, float* y, size_t n);
+void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y, size_t y_stride);
+void widen_half(const uint16_t* half, float* out, size_t n);
+
+static inline float largest_of(__m256 v) {
+  __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+  return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+// Eight floats to 16-bit integers, rounded to nearest even.
+static inline void store_rounded(__m256 v, int16_t* out) {
+  const __m256i whole = _mm256_cvtps_epi32(v);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(out),
+                   _mm_packs_epi32(_mm256_castsi256_si128(whole), _mm256_extracti128_si256(whole, 1)));
+}
+
+}  // namespace x86
+}  // namespace shiftadd

@@ -1,0 +1,43 @@
+// Activations as packed products read them, made once per linear() and shared by all matrices with the same input.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "backends/cpu/kernels.h"
+
+namespace shiftadd {
+
+// What a matrix needs: entries for look-up tables of 8-column or 1-column groups, or integers for the panel product, in
+// scale blocks of 8, 4, 2 or 1 quads.
+struct PackedInputKind {
+  enum Form : uint32_t { entries, columns, panel } form = entries;
+  uint32_t block_quads = 8;
+  static constexpr uint32_t kCount = 12;
+  uint32_t index() const { return form * 4 + (block_quads == 8 ? 3 : block_quads / 2); }
+};
+
+class PackedInput {
+ public:
+  using Parallel = std::function<void(size_t count, const std::function<void(size_t)>& work)>;
+
+  // x: rows x stride, zero-padded to `quads` quads.
+  void prepare(const Kernels& kernels, Precision precision, PackedInputKind kind, const float* x, size_t stride,
+               uint32_t rows, uint32_t quads, const Parallel& parallel);
+
+  const int16_t* values(uint32_t row, uint32_t quad) const {
+    return values_.data() + (size_t{row} * quads_ + quad) * quad_values_;
+  }
+  size_t stride() const { return size_t{quads_} * quad_values_; }  // between rows of values
+  // Of the values of scale block `block`; NaN where an activation is not finite, 0 where all are tiny.
+  float scale(uint32_t row, uint32_t block) const { return scales_[size_t{row} * blocks_ + block]; }
+
+ private:
+  std::vector<int16_t> values_;  // grows to the largest input, then stays
+  std::vector<float> scales_;
+  uint32_t quads_ = 0, quad_values_ = 0, blocks_ = 0;
+};
+
+}  // namespace shiftadd
