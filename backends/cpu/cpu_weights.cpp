@@ -124,11 +124,8 @@ bool CpuPackedWeights::uses_panel(uint32_t rows) const {
 }
 
 bool CpuPackedWeights::needs(uint32_t rows, PackedInputKind* kind) const {
-  kind->block_quads = block_quads_;
-  kind->form = uses_panel(rows)                  ? PackedInputKind::panel
-               : matrix_.shape.group_columns == 8 ? PackedInputKind::entries
-                                                  : PackedInputKind::columns;
-  return true;
+  *kind = {uses_panel(rows), block_quads_};
+  return kind->panel || matrix_.shape.group_columns == 8;
 }
 
 size_t CpuPackedWeights::scratch_bytes() const {
@@ -184,14 +181,20 @@ void CpuPackedWeights::multiply_tables(size_t item, const LinearInputView& input
     const size_t tile_stride = size_t{shape.quads_in(k_block)} * shape.planes * kBlockBytes;
     const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_stride +
                             size_t{skipped} * shape.planes * kBlockBytes;
-    const float block_scale = block_scales_[size_t{row_group} * blocks_ + block] * 32768.0f;
-    for (uint32_t m = 0; m < tokens; ++m) {
-      float* y = sums + size_t{m} * padded_rows;
-      const float s = prepared.scale(first_token + m, block) * block_scale;
+    const float block_scale = block_scales_[size_t{row_group} * blocks_ + block];
+    for (uint32_t m = first_token; m < first_token + tokens; ++m) {
+      float* y = sums + size_t{m - first_token} * padded_rows;
+      float s = 0;
+      if (shape.group_columns == 8) {
+        s = prepared.scale(m, block) * (block_scale * 32768.0f);
+        if (!std::isnan(s) && s != 0)
+          kernels_.build_tables(prepared.values(m, quad), scales_of(row_group, quad), quads, shape.planes, precision_, tables);
+      } else {
+        s = block_scale * kernels_.build_column_tables(input.x + m * input.stride + size_t{quad} * kQuadColumns,
+                                                       scales_of(row_group, quad), quads, shape.planes, precision_, tables);
+      }
       if (std::isnan(s)) std::fill(y, y + padded_rows, s);
       if (std::isnan(s) || s == 0) continue;
-      kernels_.build_tables(prepared.values(first_token + m, quad), scales_of(row_group, quad), quads, shape.planes,
-                            shape.group_columns, precision_, tables);
       kernels_.accumulate(blocks, tile_stride, *tables, quads, shape.planes, tiles, precision_, s, y);
     }
   }

@@ -2,7 +2,7 @@
 // intrinsics and nothing else; everything above the table is written once.
 //
 // The packed product is an integer definition, so that every table computes the same bits. Columns are cut into scale
-// blocks of 16 to 128 columns (scale_block_quads). rne is rounding to the nearest even integer, a chunk is 4 columns.
+// blocks of 128, 64 or 32 columns (scale_block_quads). rne is rounding to the nearest even integer, a chunk is 4 columns.
 //
 //   Activations, once per token:   X = max over chunks of the sum of |x|
 //                                  B[chunk][i] = rne(R / X * (signed sum of the chunk's 4 values, + where bit of i is set))
@@ -11,8 +11,9 @@
 //   Table entries:                 T[plane][chunk][i] = (B[chunk][i] * u[plane][group of chunk] + 2^14) >> 15
 //   Product:                       y[r] += (X / R) * (S / U * 2^15) * float(sum over planes and chunks of T at r's signs)
 //
-// Column-wise scales differ inside a chunk; there B is one number per column, v = (B * u + 2^14) >> 15 too, and T is the
-// signed sum of 4 v. Scale blocks are added in ascending order, multiply and add rounded separately; |sum| < 2^24, so its
+// Column-wise scales differ inside a chunk, so that nothing can be prepared: t = x * u, A = max over chunks (exact: and
+// planes, fast: of the sum over planes) of the sum of |t|, v = rne(Q / A * t), T = signed sum of 4 v, and A / Q takes the
+// place of X / R * 2^15. Scale blocks are added in ascending order, multiply and add rounded separately; |sum| < 2^24, so its
 // conversion to float is exact. In exact precision R = 32760 fills 16 bits. In fast precision R = 15000, so that entries
 // *summed over planes* fit 12 bits and bytes can be added over planes before they are widened.
 //
@@ -36,6 +37,9 @@ constexpr float kFastRange = 15000.0f;
 constexpr float kExactScale = 32767.0f;
 constexpr float kFastScale = 4083.0f;
 constexpr float kPanelRange = 4095.0f;
+// Q of column-wise scales. fast: room for 8 planes x 4 columns of rounding.
+constexpr float kExactColumnRange = 32760.0f;
+constexpr float kFastColumnRange = 1850.0f;
 
 constexpr uint32_t kMaxQuads = 8;        // quads of 16 columns in a scale block
 constexpr uint32_t kMaxTablePlanes = 8;
@@ -44,10 +48,10 @@ constexpr uint32_t kQuadEntries = 64;    // B of one quad: 4 chunks x 16 entries
 constexpr uint32_t kPanelRows = 32;      // rows of a panel: one tile
 
 // Quads that share one X and S. Every plane adds its own rounding error, all of them relative to the largest product of
-// the block, and column-wise entries are sums of four rounded products: there only shorter blocks keep an outlier's block
-// below 0.02 % in exact precision.
+// the block, and column-wise entries round four products: with more than 4 planes only shorter blocks keep an outlier's
+// block below 0.02 % in exact precision.
 constexpr uint32_t scale_block_quads(uint32_t planes, uint32_t group_columns) {
-  return (planes <= 4 ? 8 : 4) / (group_columns == 1 ? 4 : 1);
+  return planes <= 4 ? 8 : group_columns == 8 ? 4 : 2;
 }
 
 // Look-up tables of one (row group, scale block), split into two bytes; how is the kernel's own affair.
@@ -58,14 +62,17 @@ struct LookupTables {
 struct Kernels {
   const char* isa;
 
-  // B of one scale block. x: quads * 16 floats, zero beyond the matrix. group_columns 8: base receives per quad the entries
-  // 0..7 of its 4 chunks, then the entries 8..15; group_columns 1: the 16 columns of each quad.
-  // Returns X / R; 0 when X is tiny, NaN when a value is not finite.
-  float (*prepare)(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base);
+  // B of one scale block. x: quads * 16 floats, zero beyond the matrix. base receives per quad the entries 0..7 of its 4
+  // chunks, then the entries 8..15. Returns X / R; 0 when X is tiny, NaN when a value is not finite.
+  float (*prepare)(const float* x, uint32_t quads, Precision precision, int16_t* base);
 
-  // scales: u as [quad][plane][16 / group_columns].
-  void (*build_tables)(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes,
-                       uint32_t group_columns, Precision precision, LookupTables* tables);
+  // Tables of groups of 8 columns. scales: u as [quad][plane][2].
+  void (*build_tables)(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                       LookupTables* tables);
+
+  // Tables of groups of 1 column. scales: u as [quad][plane][16]. Returns A / Q; 0 when A is tiny, NaN as above.
+  float (*build_column_tables)(const float* x, const int16_t* scales, uint32_t quads, uint32_t planes,
+                               Precision precision, LookupTables* tables);
 
   // blocks: [tile][quad][plane][64 bytes], tiles `tile_stride` bytes apart. Adds s * sum to y[32 * tiles].
   void (*accumulate)(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads,

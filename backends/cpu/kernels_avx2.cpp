@@ -157,18 +157,10 @@ inline void store_column_entries(Bytes v, bool exact, bool first_plane, uint8_t*
   }
 }
 
-void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                  Precision precision, LookupTables* tables) {
+void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                  LookupTables* tables) {
   const bool exact = precision == Precision::exact;
   uint8_t* table = tables->bytes;
-  if (group_columns == 1) {
-    for (uint32_t q = 0; q < quads; ++q, base += 16) {
-      const Bytes x = load(base);
-      for (uint32_t p = 0; p < planes; ++p, scales += 16, table += kTableBytes)
-        store_column_entries(_mm256_mulhrs_epi16(x, load(scales)), exact, p == 0, table);
-    }
-    return;
-  }
   for (uint32_t q = 0; q < quads; ++q, base += kQuadEntries) {
     const Bytes first_01 = load(base), first_23 = load(base + 16), second_01 = load(base + 32), second_23 = load(base + 48);
     for (uint32_t p = 0; p < planes; ++p, scales += 2, table += kTableBytes) {
@@ -183,25 +175,18 @@ void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, ui
 
 namespace x86 {
 
-float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base) {
+float prepare(const float* x, uint32_t quads, Precision precision, int16_t* base) {
   __m256 largest = _mm256_setzero_ps(), poison = largest;
   for (uint32_t e = 0; e < quads * 2; ++e) {
-    const __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), _mm256_loadu_ps(x + 8 * e));
-    const __m256 pairs = _mm256_add_ps(a, _mm256_permute_ps(a, 0b10110001));          // every lane: its pair's sum
-    const __m256 chunk = _mm256_add_ps(pairs, _mm256_permute_ps(pairs, 0b01001110));  // every lane: its chunk's sum
-    largest = _mm256_max_ps(largest, chunk);
-    poison = _mm256_add_ps(poison, _mm256_mul_ps(chunk, _mm256_setzero_ps()));
+    const __m256 sums = chunk_magnitudes(_mm256_loadu_ps(x + 8 * e));
+    largest = _mm256_max_ps(largest, sums);
+    poison = _mm256_add_ps(poison, _mm256_mul_ps(sums, _mm256_setzero_ps()));
   }
-  if (_mm256_movemask_ps(_mm256_cmp_ps(poison, _mm256_setzero_ps(), _CMP_NEQ_UQ))) return __builtin_nanf("");
+  if (is_poisoned(poison)) return __builtin_nanf("");
   const float most = largest_of(largest);
   if (most < kTinyRange) return 0;
   const float range = precision == Precision::exact ? kExactRange : kFastRange;
   const __m256 inverse = _mm256_set1_ps(range / most);
-  if (group_columns == 1) {
-    for (uint32_t e = 0; e < quads * 2; ++e)
-      store_rounded(_mm256_mul_ps(_mm256_loadu_ps(x + 8 * e), inverse), base + 8 * e);
-    return most / range;
-  }
   const __m256 minus_0 = _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0);
   const __m256 minus_1 = _mm256_setr_ps(-0.0f, -0.0f, 0, 0, -0.0f, -0.0f, 0, 0);
   const __m256 minus_2 = _mm256_setr_ps(-0.0f, -0.0f, -0.0f, -0.0f, 0, 0, 0, 0);
@@ -218,10 +203,53 @@ float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision 
   return most / range;
 }
 
+float build_column_tables(const float* x, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                          LookupTables* tables) {
+  const bool exact = precision == Precision::exact;
+  alignas(32) float products[kMaxQuads * kMaxTablePlanes * 16];
+  __m256 largest = _mm256_setzero_ps(), poison = largest;
+  for (uint32_t e = 0; e < quads * 2; ++e) {
+    const __m256 values = _mm256_loadu_ps(x + 8 * e);
+    __m256 over_planes = _mm256_setzero_ps();
+    for (uint32_t p = 0; p < planes; ++p) {
+      const size_t at = (e / 2 * planes + p) * 16 + e % 2 * 8;
+      const __m128i u = _mm_loadu_si128(reinterpret_cast<const __m128i*>(scales + at));
+      const __m256 product = _mm256_mul_ps(values, _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(u)));
+      _mm256_store_ps(products + at, product);
+      const __m256 sums = chunk_magnitudes(product);
+      over_planes = _mm256_add_ps(over_planes, sums);
+      if (exact) largest = _mm256_max_ps(largest, sums);
+    }
+    if (!exact) largest = _mm256_max_ps(largest, over_planes);
+    poison = _mm256_add_ps(poison, _mm256_mul_ps(over_planes, _mm256_setzero_ps()));
+  }
+  if (is_poisoned(poison)) return __builtin_nanf("");
+  const float most = largest_of(largest);
+  if (most < kTinyRange) return 0;
+  const float range = exact ? kExactColumnRange : kFastColumnRange;
+  const __m256 inverse = _mm256_set1_ps(range / most);
+  for (uint32_t n = 0; n < quads * planes; ++n) {
+    const __m256i left = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(products + 16 * n), inverse));
+    const __m256i right = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(products + 16 * n + 8), inverse));
+    const Bytes v = _mm256_permute4x64_epi64(_mm256_packs_epi32(left, right), 0b11011000);
+    store_column_entries(v, exact, n % planes == 0, tables->bytes + n * kTableBytes);
+  }
+  return most / range;
+}
+
 }  // namespace x86
 
-const Kernels kKernelsAvx2 = {"avx2",           x86::prepare,       build_tables,       accumulate, x86::round_activations,
-                              x86::decode_panel, x86::panel_product, x86::dot,           x86::axpy,  x86::dense_tile,
+const Kernels kKernelsAvx2 = {"avx2",
+                              x86::prepare,
+                              build_tables,
+                              x86::build_column_tables,
+                              accumulate,
+                              x86::round_activations,
+                              x86::decode_panel,
+                              x86::panel_product,
+                              x86::dot,
+                              x86::axpy,
+                              x86::dense_tile,
                               x86::widen_half};
 
 }  // namespace shiftadd

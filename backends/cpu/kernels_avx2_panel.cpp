@@ -99,7 +99,7 @@ float round_activations(const float* x, uint32_t columns, int16_t* out) {
     largest = _mm256_max_ps(largest, _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v));
     poison = _mm256_add_ps(poison, _mm256_mul_ps(v, _mm256_setzero_ps()));
   }
-  if (_mm256_movemask_ps(_mm256_cmp_ps(poison, _mm256_setzero_ps(), _CMP_NEQ_UQ))) return __builtin_nanf("");
+  if (is_poisoned(poison)) return __builtin_nanf("");
   const float most = largest_of(largest);
   const bool tiny = most < kTinyRange;
   const __m256 inverse = _mm256_set1_ps(tiny ? 0 : kPanelRange / most);

@@ -124,9 +124,8 @@ inline __m512i add_products(__m512i sum, __m512i a, __m512i b) {
 
 namespace x86 {
 
-void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                      Precision precision, LookupTables* tables) {
-  if (group_columns == 1) return kKernelsAvx2.build_tables(base, scales, quads, planes, group_columns, precision, tables);
+void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                      LookupTables* tables) {
   const bool exact = precision == Precision::exact;
   const Bytes part = _mm512_set1_epi16(exact ? 255 : 15);
   uint8_t* table = tables->bytes;
@@ -166,8 +165,17 @@ void dense_tile_512(const float* x, size_t x_stride, uint32_t rows, const float*
 
 }  // namespace x86
 
-const Kernels kKernelsAvx512 = {"avx512",          x86::prepare, x86::build_tables_512, accumulate,
-                                x86::round_activations, x86::decode_panel, x86::panel_product_512<add_products>, x86::dot,
-                                x86::axpy,         x86::dense_tile_512, x86::widen_half};
+const Kernels kKernelsAvx512 = {"avx512",
+                                x86::prepare,
+                                x86::build_tables_512,
+                                x86::build_column_tables,
+                                accumulate,
+                                x86::round_activations,
+                                x86::decode_panel,
+                                x86::panel_product_512<add_products>,
+                                x86::dot,
+                                x86::axpy,
+                                x86::dense_tile_512,
+                                x86::widen_half};
 
 }  // namespace shiftadd

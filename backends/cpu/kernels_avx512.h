@@ -48,8 +48,8 @@ void panel_product_512(const int16_t* x, size_t x_stride, uint32_t tokens, const
 }
 
 // In kernels_avx512.cpp.
-void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                      Precision precision, LookupTables* tables);
+void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                      LookupTables* tables);
 void dense_tile_512(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y,
                     size_t y_stride);
 

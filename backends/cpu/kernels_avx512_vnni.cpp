@@ -69,8 +69,17 @@ inline __m512i add_products(__m512i sum, __m512i a, __m512i b) { return _mm512_d
 
 }  // namespace
 
-const Kernels kKernelsAvx512Vnni = {
-    "avx512vnni",        x86::prepare,      x86::build_tables_512, accumulate, x86::round_activations,
-    x86::decode_panel,   x86::panel_product_512<add_products>, x86::dot, x86::axpy, x86::dense_tile_512, x86::widen_half};
+const Kernels kKernelsAvx512Vnni = {"avx512vnni",
+                                    x86::prepare,
+                                    x86::build_tables_512,
+                                    x86::build_column_tables,
+                                    accumulate,
+                                    x86::round_activations,
+                                    x86::decode_panel,
+                                    x86::panel_product_512<add_products>,
+                                    x86::dot,
+                                    x86::axpy,
+                                    x86::dense_tile_512,
+                                    x86::widen_half};
 
 }  // namespace shiftadd

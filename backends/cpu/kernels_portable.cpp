@@ -13,10 +13,7 @@ int32_t round_even(float value) {
   return std::bit_cast<int32_t>(value + 12582912.0f) - 0x4b400000;
 }
 
-// a * b / 2^15, rounded: halves upwards.
-int16_t multiply_high(int16_t a, int16_t b) { return static_cast<int16_t>((int32_t{a} * b + (1 << 14)) >> 15); }
-
-float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base) {
+float prepare(const float* x, uint32_t quads, Precision precision, int16_t* base) {
   float largest = 0, poison = 0;
   for (uint32_t chunk = 0; chunk < quads * 4; ++chunk) {
     const float* v = x + 4 * chunk;
@@ -30,10 +27,6 @@ float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision 
   const float inverse = range / largest;
   for (uint32_t chunk = 0; chunk < quads * 4; ++chunk) {
     const float* v = x + 4 * chunk;
-    if (group_columns == 1) {
-      for (uint32_t c = 0; c < 4; ++c) base[4 * chunk + c] = static_cast<int16_t>(round_even(v[c] * inverse));
-      continue;
-    }
     int16_t* entries = base + chunk / 4 * kQuadEntries + chunk % 4 * 8;
     for (uint32_t i = 0; i < 16; ++i) {
       const float first = (i & 1 ? v[0] : -v[0]) + (i & 2 ? v[1] : -v[1]);
@@ -46,34 +39,61 @@ float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision 
 
 // 64 low bytes [chunk][entry], then 64 high bytes. exact: entry + 2^15 is split into bytes; fast: low = entry & 15,
 // high = entry >> 4, and plane 0 carries + 128 to keep plane sums unsigned.
-void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
-                  Precision precision, LookupTables* tables) {
-  const uint32_t groups = 16 / group_columns;
+void store_entry(int32_t entry, Precision precision, uint32_t plane, uint8_t* low) {
+  if (precision == Precision::exact) {
+    low[0] = static_cast<uint8_t>(entry);
+    low[64] = static_cast<uint8_t>((entry + 32768) >> 8);
+  } else {
+    low[0] = static_cast<uint8_t>(entry & 15);
+    low[64] = static_cast<uint8_t>((entry >> 4) + (plane == 0 ? 128 : 0));
+  }
+}
+
+void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                  LookupTables* tables) {
   for (uint32_t q = 0; q < quads; ++q)
-    for (uint32_t p = 0; p < planes; ++p) {
-      uint8_t* low = tables->bytes + (q * planes + p) * kTableBytes;
-      uint8_t* high = low + 64;
-      const int16_t* u = scales + (q * planes + p) * groups;
+    for (uint32_t p = 0; p < planes; ++p)
+      for (uint32_t j = 0; j < 4; ++j)
+        for (uint32_t i = 0; i < 16; ++i) {
+          const int32_t b = base[q * kQuadEntries + i / 8 * 32 + j * 8 + i % 8], u = scales[(q * planes + p) * 2 + j / 2];
+          store_entry((b * u + (1 << 14)) >> 15, precision, p, tables->bytes + (q * planes + p) * kTableBytes + j * 16 + i);
+        }
+}
+
+float build_column_tables(const float* x, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                          LookupTables* tables) {
+  const bool exact = precision == Precision::exact;
+  float t[kMaxQuads][kMaxTablePlanes][16];
+  float largest = 0, poison = 0;
+  for (uint32_t q = 0; q < quads; ++q)
+    for (uint32_t j = 0; j < 4; ++j) {
+      float over_planes = 0;
+      for (uint32_t p = 0; p < planes; ++p) {
+        float* v = t[q][p] + 4 * j;
+        for (uint32_t c = 0; c < 4; ++c) v[c] = x[q * 16 + 4 * j + c] * scales[(q * planes + p) * 16 + 4 * j + c];
+        const float sum = (std::fabs(v[0]) + std::fabs(v[1])) + (std::fabs(v[2]) + std::fabs(v[3]));
+        over_planes += sum;
+        if (exact && sum > largest) largest = sum;
+      }
+      if (!exact && over_planes > largest) largest = over_planes;
+      poison += over_planes * 0.0f;
+    }
+  if (poison != 0) return poison;
+  if (largest < kTinyRange) return 0;
+  const float range = exact ? kExactColumnRange : kFastColumnRange;
+  const float inverse = range / largest;
+  for (uint32_t q = 0; q < quads; ++q)
+    for (uint32_t p = 0; p < planes; ++p)
       for (uint32_t j = 0; j < 4; ++j)
         for (uint32_t i = 0; i < 16; ++i) {
           int32_t entry = 0;
-          if (group_columns == 8) {
-            entry = multiply_high(base[q * kQuadEntries + i / 8 * 32 + j * 8 + i % 8], u[j / 2]);
-          } else {
-            for (uint32_t c = 4 * j; c < 4 * j + 4; ++c) {
-              const int32_t v = multiply_high(base[q * 16 + c], u[c]);
-              entry += i >> c % 4 & 1 ? v : -v;
-            }
+          for (uint32_t c = 0; c < 4; ++c) {
+            const int32_t v = round_even(t[q][p][4 * j + c] * inverse);
+            entry += i >> c & 1 ? v : -v;
           }
-          if (precision == Precision::exact) {
-            low[j * 16 + i] = static_cast<uint8_t>(entry);
-            high[j * 16 + i] = static_cast<uint8_t>((entry + 32768) >> 8);
-          } else {
-            low[j * 16 + i] = static_cast<uint8_t>(entry & 15);
-            high[j * 16 + i] = static_cast<uint8_t>((entry >> 4) + (p == 0 ? 128 : 0));
-          }
+          store_entry(entry, precision, p, tables->bytes + (q * planes + p) * kTableBytes + j * 16 + i);
         }
-    }
+  return largest / range;
 }
 
 void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
@@ -181,8 +201,8 @@ void widen_half(const uint16_t* half, float* out, size_t n) {
 
 }  // namespace
 
-const Kernels kKernelsPortable = {"portable",    prepare,       build_tables,  accumulate, round_activations,
-                                  decode_panel,  panel_product, dot,           axpy,       dense_tile,
-                                  widen_half};
+const Kernels kKernelsPortable = {"portable",        prepare,      build_tables,  build_column_tables, accumulate,
+                                  round_activations, decode_panel, panel_product, dot,                 axpy,
+                                  dense_tile,        widen_half};
 
 }  // namespace shiftadd

@@ -12,7 +12,10 @@ constexpr size_t kReadAhead = 4096;  // bytes between a block and the one prefet
 
 namespace x86 {
 
-float prepare(const float* x, uint32_t quads, uint32_t group_columns, Precision precision, int16_t* base);
+float prepare(const float* x, uint32_t quads, Precision precision, int16_t* base);
+// Tables in the layout of the portable kernels.
+float build_column_tables(const float* x, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
+                          LookupTables* tables);
 float round_activations(const float* x, uint32_t columns, int16_t* out);
 // Rows of a panel are stored in the order 0-3 16-19 4-7 20-23 8-11 24-27 12-15 28-31: what unpacking bytes gives.
 void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
@@ -28,6 +31,18 @@ static inline float largest_of(__m256 v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   m = _mm_max_ps(m, _mm_movehl_ps(m, m));
   return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+
+// Every lane: the sum of the magnitudes of its 4-column chunk.
+static inline __m256 chunk_magnitudes(__m256 v) {
+  const __m256 a = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), v);
+  const __m256 pairs = _mm256_add_ps(a, _mm256_permute_ps(a, 0b10110001));
+  return _mm256_add_ps(pairs, _mm256_permute_ps(pairs, 0b01001110));
+}
+
+// True where a sum of values times zero is not zero: one of them was not finite.
+static inline bool is_poisoned(__m256 sum) {
+  return _mm256_movemask_ps(_mm256_cmp_ps(sum, _mm256_setzero_ps(), _CMP_NEQ_UQ)) != 0;
 }
 
 // Eight floats to 16-bit integers, rounded to nearest even.

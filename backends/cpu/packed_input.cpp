@@ -8,7 +8,7 @@ namespace shiftadd {
 void PackedInput::prepare(const Kernels& kernels, Precision precision, PackedInputKind kind, const float* x,
                           size_t stride, uint32_t rows, uint32_t quads, const Parallel& parallel) {
   quads_ = quads;
-  quad_values_ = kind.form == PackedInputKind::entries ? kQuadEntries : 16;
+  quad_values_ = kind.panel ? 16 : kQuadEntries;
   blocks_ = (quads + kind.block_quads - 1) / kind.block_quads;
   if (values_.size() < rows * this->stride()) values_.resize(rows * this->stride());
   if (scales_.size() < size_t{rows} * blocks_) scales_.resize(size_t{rows} * blocks_);
@@ -18,11 +18,11 @@ void PackedInput::prepare(const Kernels& kernels, Precision precision, PackedInp
       const float* from = x + row * stride + size_t{quad} * 16;
       int16_t* to = values_.data() + (row * quads_ + quad) * quad_values_;
       float& scale = scales_[row * blocks_ + block];
-      if (kind.form == PackedInputKind::panel) {
+      if (kind.panel) {
         scale = kernels.round_activations(from, count * 16, to);
         if (std::isnan(scale)) std::fill(to, to + count * 16, int16_t{0});
       } else {
-        scale = kernels.prepare(from, count, kind.form == PackedInputKind::columns ? 1 : 8, precision, to);
+        scale = kernels.prepare(from, count, precision, to);
       }
     }
   });

@@ -10,13 +10,12 @@
 
 namespace shiftadd {
 
-// What a matrix needs: entries for look-up tables of 8-column or 1-column groups, or integers for the panel product, in
-// scale blocks of 8, 4, 2 or 1 quads.
+// What a matrix needs: entries for look-up tables or integers for the panel product, in scale blocks of 8, 4 or 2 quads.
 struct PackedInputKind {
-  enum Form : uint32_t { entries, columns, panel } form = entries;
+  bool panel = false;
   uint32_t block_quads = 8;
-  static constexpr uint32_t kCount = 12;
-  uint32_t index() const { return form * 4 + (block_quads == 8 ? 3 : block_quads / 2); }
+  static constexpr uint32_t kCount = 6;
+  uint32_t index() const { return (panel ? 3 : 0) + (block_quads == 8 ? 2 : block_quads / 4); }
 };
 
 class PackedInput {

@@ -102,6 +102,14 @@ bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return !a.empty() && a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
 }
 
+// The same bits in exact precision. In fast precision many tokens take another way than few: close, not equal.
+bool agree(const std::vector<float>& a, const std::vector<float>& b, int precision) {
+  if (precision == 0) return same(a, b);
+  double difference = 0, norm = 0;
+  for (size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), norm += a[i] * a[i];
+  return !a.empty() && a.size() == b.size() && difference < 1e-4 * norm;
+}
+
 void sequences(const TestModel& test) {
   std::mt19937 random(2);
   std::vector<int32_t> tokens(kContext);
@@ -117,7 +125,11 @@ void sequences(const TestModel& test) {
     const std::vector<float> whole = logits(session);
     sa_session_rewind(session, 0);
     for (int i = 0; i < 140; ++i) sa_session_prefill(session, &tokens[i], 1, nullptr);
-    tap::check(same(whole, logits(session)), name + "prefill of 140 tokens equals 140 decode steps, bit for bit");
+    tap::check(agree(whole, logits(session), precision), name + "prefill of 140 tokens equals 140 decode steps");
+    const std::vector<float> stepped = logits(session);
+    sa_session_rewind(session, 132);
+    sa_session_prefill(session, &tokens[132], 8, nullptr);
+    tap::check(same(stepped, logits(session)), name + "a batch of 8 tokens equals 8 decode steps, bit for bit");
 
     sa_session_prefill(session, &tokens[140], 20, nullptr);
     const std::vector<float> straight = logits(session);
@@ -125,7 +137,7 @@ void sequences(const TestModel& test) {
     tap::check(sa_session_logits(session, std::vector<float>(kVocabulary).data(), kVocabulary) != 0,
                name + "a rewound session has no logits");
     sa_session_prefill(session, &tokens[77], 83, nullptr);
-    tap::check(same(straight, logits(session)), name + "rewind and replay equal a straight run, bit for bit");
+    tap::check(agree(straight, logits(session), precision), name + "rewind and replay equal a straight run");
 
     std::vector<float> log_probabilities(159);
     tap::check(sa_session_evaluate(session, tokens.data(), 160, log_probabilities.data(), nullptr) == 0, name + "evaluates");
@@ -134,7 +146,7 @@ void sequences(const TestModel& test) {
     double sum = 0;
     for (float logit : row) sum += std::exp(static_cast<double>(logit));
     const double want = row[static_cast<size_t>(tokens[50])] - std::log(sum);
-    tap::check(std::fabs(want - log_probabilities[49]) < 1e-5, name + "evaluate agrees with the logits");
+    tap::check(std::fabs(want - log_probabilities[49]) < (precision == 0 ? 1e-5 : 1e-2), name + "evaluate agrees with the logits");
 
     const int32_t stop = 1, before = 50;
     sa_session_info info;
