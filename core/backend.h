@@ -36,10 +36,10 @@ struct LinearCall {
   Buffer out;  // rows x weights->rows()
 };
 
-// One layer's keys and values: [key/value head][position][head size], `capacity` positions.
+// One layer's cached keys and values for `capacity` positions, in the backend's own order and element type.
 struct KvView {
-  float* keys = nullptr;
-  float* values = nullptr;
+  uint8_t* keys = nullptr;
+  uint8_t* values = nullptr;
   uint32_t capacity = 0;
 };
 
@@ -58,6 +58,9 @@ class Backend {
   virtual void release(Buffer buffer) = 0;
   virtual void upload(const float* host, Buffer to, size_t floats) = 0;
   virtual void download(Buffer from, float* host, size_t floats) = 0;
+
+  // Bytes of one layer's keys, and of its values.
+  virtual size_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const = 0;
 
   // The views must stay valid as long as the weights (they point into mapped files).
   virtual Status prepare(const DenseMatrix& matrix, Weights** out) = 0;

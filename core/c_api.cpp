@@ -15,6 +15,7 @@ using namespace shiftadd;
 struct sa_model {
   std::unique_ptr<Model> model;
   Precision precision;
+  KvType kv_type;
 };
 struct sa_session {
   std::unique_ptr<Session> session;
@@ -104,11 +105,14 @@ sa_status sa_model_open(const double* spec, size_t spec_length, const char* cons
   CpuOptions cpu;
   cpu.threads = options->threads;
   cpu.precision = static_cast<Precision>(options->precision);
+  if (options->kv_type != 0 && options->kv_type != 1) return finish(invalid_argument("kv_type must be 0 or 1"));
+  cpu.kv_type = static_cast<KvType>(options->kv_type);
   cpu.isa = options->isa;
   std::unique_ptr<Backend> backend;
   if (Status status = make_cpu_backend(cpu, &backend); !status.ok()) return finish(status);
   auto handle = std::make_unique<sa_model>();
   handle->precision = cpu.precision;
+  handle->kv_type = cpu.kv_type;
   const std::vector<std::string> files(paths, paths + path_count);
   if (Status status = Model::open(spec, spec_length, files, std::move(backend), &handle->model); !status.ok())
     return finish(status);
@@ -120,6 +124,7 @@ sa_status sa_model_describe(const sa_model* model, sa_model_info* out) {
   if (model == nullptr || out == nullptr) return null_argument();
   const Model& m = *model->model;
   *out = {m.backend().isa(), m.backend().threads(), static_cast<int32_t>(model->precision),
+          static_cast<int32_t>(model->kv_type),
           static_cast<double>(m.mapped_bytes()), static_cast<double>(m.heap_bytes())};
   return 0;
 }

@@ -46,6 +46,7 @@ SA_API sa_status sa_device_describe(const char* isa, sa_device* out);
 typedef struct {
   int32_t threads;   /* 1 to 64; 0: one per core */
   int32_t precision; /* of packed products: 0 exact, 1 fast */
+  int32_t kv_type;   /* of cached keys and values: 0 fp32, 1 fp16 */
   const char* isa;   /* null: automatic */
 } sa_model_options;
 
@@ -56,6 +57,7 @@ typedef struct {
   const char* isa;
   int32_t threads;
   int32_t precision;
+  int32_t kv_type;
   double mapped_bytes; /* weights read straight from the files */
   double heap_bytes;   /* weights held in memory: decoded scales, norms */
 } sa_model_info;

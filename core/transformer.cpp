@@ -20,13 +20,14 @@ Status KvCache::allocate(const Model& model, uint32_t layers, uint32_t capacity)
   const ModelSpec& spec = model.spec();
   backend_ = &model.backend();
   capacity_ = capacity;
-  layer_floats_ = size_t{spec.kv_heads} * capacity * spec.head_size;
-  SHIFTADD_TRY(backend_->allocate(layers * layer_floats_ * sizeof(float), &keys_));
-  return backend_->allocate(layers * layer_floats_ * sizeof(float), &values_);
+  layer_bytes_ = backend_->kv_bytes(spec.kv_heads, spec.head_size, capacity);
+  SHIFTADD_TRY(backend_->allocate(layers * layer_bytes_, &keys_));
+  return backend_->allocate(layers * layer_bytes_, &values_);
 }
 
 KvView KvCache::layer(uint32_t index) const {
-  return {keys_.data + index * layer_floats_, values_.data + index * layer_floats_, capacity_};
+  return {reinterpret_cast<uint8_t*>(keys_.data) + index * layer_bytes_,
+          reinterpret_cast<uint8_t*>(values_.data) + index * layer_bytes_, capacity_};
 }
 
 Transformer::~Transformer() {

@@ -9,20 +9,20 @@
 
 #include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_weights.h"
-#include "backends/cpu/float_math.h"
 #include "backends/cpu/thread_pool.h"
 
 namespace shiftadd {
 namespace {
 
 constexpr int kMaxThreads = 64;
-constexpr uint32_t kAttentionRows = 16;  // queries of one attention item
+constexpr uint32_t kAttentionTokens = 12;  // tokens of one attention item: two groups of six rows
 constexpr size_t kElementwiseItem = 4096;
 
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const Kernels& kernels, Precision precision, int threads)
-      : kernels_(kernels), precision_(precision), pool_(threads), scratch_(static_cast<size_t>(pool_.threads())) {}
+  CpuBackend(const Kernels& kernels, Precision precision, KvType kv_type, int threads)
+      : kernels_(kernels), precision_(precision), kv_type_(kv_type), pool_(threads),
+        scratch_(static_cast<size_t>(pool_.threads())) {}
 
   const char* isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
@@ -91,8 +91,7 @@ class CpuBackend final : public Backend {
                                     [&](size_t count, const std::function<void(size_t)>& work) { parallel(count, work); });
       ready[kind.index()] = true;
     }
-    for (auto& memory : scratch_)
-      if (memory.size() * sizeof(Line) < scratch) memory.resize(scratch / sizeof(Line) + 1);
+    reserve_scratch(scratch);
     pool_.run(total, [&](size_t item, int thread) {
       for (const LinearCall& call : calls) {
         const auto* weights = static_cast<const CpuWeights*>(call.weights);
@@ -118,38 +117,41 @@ class CpuBackend final : public Backend {
     });
   }
 
+  // Keys: [key/value head][panel of 16 positions][head size][16]; values: [key/value head][position][head size].
+  size_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const override {
+    return size_t{kv_heads} * padded_positions(capacity) * head_size * kv_element_bytes();
+  }
+
   void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows,
               Buffer out) override {
-    const uint32_t size = shape.head_size, queries_per_kv = shape.heads / shape.kv_heads;
-    for (uint32_t m = 0; m < rows; ++m)
-      for (uint32_t h = 0; h < shape.kv_heads; ++h) {
-        const size_t from = (size_t{m} * shape.kv_heads + h) * size;
-        const size_t to = (size_t{h} * cache.capacity + position + m) * size;
-        std::memcpy(cache.keys + to, k.data + from, size * sizeof(float));
-        std::memcpy(cache.values + to, v.data + from, size * sizeof(float));
-      }
-    const size_t chunks = (rows + kAttentionRows - 1) / kAttentionRows;
-    const size_t needed = (size_t{position} + rows) * sizeof(float);
-    for (auto& memory : scratch_)
-      if (memory.size() * sizeof(Line) < needed) memory.resize(size_t{cache.capacity} * sizeof(float) / sizeof(Line) + 1);
-    pool_.run(chunks * shape.heads, [&](size_t item, int thread) {
-      float* weights = reinterpret_cast<float*>(scratch_[static_cast<size_t>(thread)].data());
-      const uint32_t head = static_cast<uint32_t>(item % shape.heads), kv_head = head / queries_per_kv;
-      const float* keys = cache.keys + size_t{kv_head} * cache.capacity * size;
-      const float* values = cache.values + size_t{kv_head} * cache.capacity * size;
-      const uint32_t first = static_cast<uint32_t>(item / shape.heads) * kAttentionRows;
-      for (uint32_t m = first; m < std::min(rows, first + kAttentionRows); ++m) {
-        const float* query = q.data + (size_t{m} * shape.heads + head) * size;
-        float* target = out.data + (size_t{m} * shape.heads + head) * size;
-        attend_row(query, keys, values, position + m + 1, size, shape.scale, weights, target);
-      }
+    append(shape, k, v, cache, position, rows);
+    const uint32_t chunk = rows == 1 ? 1 : kAttentionTokens, chunks = (rows + chunk - 1) / chunk;
+    // A single token's query heads that share keys are the rows of one item; else its tokens are, head by head.
+    const uint32_t shared = shape.heads / shape.kv_heads, per_item = rows == 1 && shared <= kAttentionTokens ? shared : 1;
+    const size_t stride = padded_positions(position + rows);
+    reserve_scratch(std::max(chunk, per_item) * padded_positions(cache.capacity) * sizeof(float));
+    pool_.run(size_t{chunks} * shape.heads / per_item, [&](size_t item, int thread) {
+      const uint32_t head = static_cast<uint32_t>(item % (shape.heads / per_item)) * per_item;
+      const uint32_t first = static_cast<uint32_t>(item / (shape.heads / per_item)) * chunk;
+      const uint32_t tokens = std::min(chunk, rows - first);
+      const size_t head_bytes = padded_positions(cache.capacity) * shape.head_size * kv_element_bytes();
+      const size_t token_stride = size_t{shape.heads} * shape.head_size;
+      AttentionItem work;
+      work.keys = cache.keys + head / shared * head_bytes;
+      work.values = cache.values + head / shared * head_bytes;
+      work.q = q.data + first * token_stride + size_t{head} * shape.head_size;
+      work.out = out.data + first * token_stride + size_t{head} * shape.head_size;
+      work.rows = tokens * per_item;
+      work.stride = rows == 1 ? shape.head_size : token_stride;
+      work.visible = position + first + 1;
+      attend_item(shape, work, stride, reinterpret_cast<float*>(scratch_[static_cast<size_t>(thread)].data()), rows == 1);
     });
   }
 
   void activate(Buffer gate, Buffer up, size_t count) override {
     pool_.run((count + kElementwiseItem - 1) / kElementwiseItem, [&](size_t item, int) {
       const size_t first = item * kElementwiseItem, last = std::min(count, first + kElementwiseItem);
-      for (size_t i = first; i < last; ++i) gate.data[i] = silu(gate.data[i]) * up.data[i];
+      kernels_.gate(gate.data + first, up.data + first, last - first);
     });
   }
 
@@ -174,28 +176,74 @@ class CpuBackend final : public Backend {
     return ok_status();
   }
 
-  // One query of one head over `count` positions: softmax(q k^T * scale) v, the maximum subtracted.
-  void attend_row(const float* query, const float* keys, const float* values, uint32_t count, uint32_t size, float scale,
-                  float* weights, float* target) const {
-    float largest = -INFINITY;
-    for (uint32_t p = 0; p < count; ++p) {
-      weights[p] = kernels_.dot(query, keys + size_t{p} * size, size) * scale;
-      largest = weights[p] > largest ? weights[p] : largest;
+  static size_t padded_positions(uint32_t positions) { return (size_t{positions} + kKeyPanel - 1) / kKeyPanel * kKeyPanel; }
+  size_t kv_element_bytes() const { return kv_type_ == KvType::f32 ? sizeof(float) : sizeof(uint16_t); }
+
+  void reserve_scratch(size_t bytes) {
+    for (auto& memory : scratch_)
+      if (memory.size() * sizeof(Line) < bytes) memory.resize(bytes / sizeof(Line) + 1);
+  }
+
+  // Writes keys and values of new positions.
+  void append(const AttentionShape& shape, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows) {
+    const uint32_t size = shape.head_size;
+    const size_t head = padded_positions(cache.capacity) * size;
+    narrow_.resize(size);
+    for (uint32_t m = 0; m < rows; ++m)
+      for (uint32_t h = 0; h < shape.kv_heads; ++h) {
+        const size_t from = (size_t{m} * shape.kv_heads + h) * size, at = position + m;
+        const size_t key = h * head + at / kKeyPanel * kKeyPanel * size + at % kKeyPanel, value = h * head + at * size;
+        if (kv_type_ == KvType::f32) {
+          float* keys = reinterpret_cast<float*>(cache.keys) + key;
+          for (uint32_t d = 0; d < size; ++d) keys[size_t{d} * kKeyPanel] = k.data[from + d];
+          std::memcpy(reinterpret_cast<float*>(cache.values) + value, v.data + from, size * sizeof(float));
+        } else {
+          uint16_t* keys = reinterpret_cast<uint16_t*>(cache.keys) + key;
+          kernels_.narrow_half(k.data + from, narrow_.data(), size);
+          for (uint32_t d = 0; d < size; ++d) keys[size_t{d} * kKeyPanel] = narrow_[d];
+          kernels_.narrow_half(v.data + from, reinterpret_cast<uint16_t*>(cache.values) + value, size);
+        }
+      }
+  }
+
+  // Rows of queries against one head of the cache: row m sees `visible` positions, and m more where rows are tokens.
+  struct AttentionItem {
+    const uint8_t *keys, *values;
+    const float* q;
+    float* out;
+    uint32_t rows, visible;
+    size_t stride;  // between rows of q and out
+  };
+
+  // softmax(q k^T * scale) v, the maximum subtracted.
+  void attend_item(const AttentionShape& shape, const AttentionItem& item, size_t score_stride, float* scores,
+                   bool single_token) const {
+    const uint32_t size = shape.head_size, last = item.visible + (single_token ? 0 : item.rows - 1);
+    const uint32_t panels = static_cast<uint32_t>(padded_positions(last) / kKeyPanel);
+    kernels_.score_keys(item.q, item.stride, item.rows, item.keys, kv_type_, size, panels, shape.scale, scores, score_stride);
+    float inverse[kAttentionTokens];
+    for (uint32_t m = 0; m < item.rows; ++m) {
+      const uint32_t visible = item.visible + (single_token ? 0 : m);
+      inverse[m] = 1.0f / kernels_.exponentiate(scores + m * score_stride, visible);
+      std::fill(item.out + m * item.stride, item.out + m * item.stride + size, 0.0f);
     }
-    float sum = 0;
-    for (uint32_t p = 0; p < count; ++p) weights[p] = exp_float(weights[p] - largest);
-    for (uint32_t p = 0; p < count; ++p) sum += weights[p];
-    std::fill(target, target + size, 0.0f);
-    for (uint32_t p = 0; p < count; ++p) kernels_.axpy(weights[p], values + size_t{p} * size, target, size);
-    const float inverse = 1.0f / sum;
-    for (uint32_t i = 0; i < size; ++i) target[i] *= inverse;
+    kernels_.weigh_values(scores, score_stride, item.rows, item.values, kv_type_, item.visible, size, item.out, item.stride);
+    for (uint32_t m = 0; m < item.rows; ++m) {
+      float* out = item.out + m * item.stride;
+      if (!single_token && m > 0)  // the positions that the first row does not see
+        kernels_.weigh_values(scores + m * score_stride + item.visible, score_stride, 1,
+                              item.values + size_t{item.visible} * size * kv_element_bytes(), kv_type_, m, size, out, 0);
+      for (uint32_t d = 0; d < size; ++d) out[d] *= inverse[m];
+    }
   }
 
   const Kernels& kernels_;
   Precision precision_;
+  KvType kv_type_;
   ThreadPool pool_;
   std::vector<std::vector<Line>> scratch_;  // one per thread; grows to the largest item, then stays
   PackedInput inputs_[PackedInputKind::kCount];
+  std::vector<uint16_t> narrow_;            // one head's key in the cache's element type
   std::vector<float> padded_;               // activations padded to a multiple of 16 columns
 };
 
@@ -223,7 +271,7 @@ Status make_cpu_backend(const CpuOptions& options, std::unique_ptr<Backend>* out
   const Kernels* kernels = nullptr;
   SHIFTADD_TRY(choose_kernels(options.isa, &kernels));
   const int threads = options.threads == 0 ? std::min(allowed_cores(), kMaxThreads) : options.threads;
-  *out = std::make_unique<CpuBackend>(*kernels, options.precision, threads);
+  *out = std::make_unique<CpuBackend>(*kernels, options.precision, options.kv_type, threads);
   return ok_status();
 }
 

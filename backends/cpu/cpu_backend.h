@@ -12,6 +12,7 @@ namespace shiftadd {
 struct CpuOptions {
   int threads = 0;            // 0: one per allowed core
   Precision precision = Precision::exact;
+  KvType kv_type = KvType::f32;
   const char* isa = nullptr;  // null: the widest
 };
 

@@ -28,6 +28,9 @@ namespace shiftadd {
 
 enum class Precision : int32_t { exact = 0, fast = 1 };
 
+// Element type of cached keys and values.
+enum class KvType : int32_t { f32 = 0, f16 = 1 };
+
 // Below this X the products of a block are treated as zero; it keeps R / X finite.
 constexpr float kTinyRange = 1e-30f;
 constexpr float kExactRange = 32760.0f;
@@ -46,6 +49,7 @@ constexpr uint32_t kMaxTablePlanes = 8;
 constexpr uint32_t kTableBytes = 128;    // tables of one (quad, plane): 4 chunks x 16 entries x 2 bytes
 constexpr uint32_t kQuadEntries = 64;    // B of one quad: 4 chunks x 16 entries
 constexpr uint32_t kPanelRows = 32;      // rows of a panel: one tile
+constexpr uint32_t kKeyPanel = 16;       // positions of a key panel
 
 // Quads that share one X and S. Every plane adds its own rounding error, all of them relative to the largest product of
 // the block, and column-wise entries round four products: with more than 4 planes only shorter blocks keep an outlier's
@@ -95,16 +99,30 @@ struct Kernels {
   // 16 -> 8 -> 4 -> 2 -> 1.
   float (*dot)(const float* a, const float* b, size_t n);
 
-  // y[i] += a * x[i], rounded separately.
-  void (*axpy)(float a, const float* x, float* y, size_t n);
+  // scores[m * score_stride + 16 n + j] = scale * (sum over d of q[m * q_stride + d] * keys[n][d][j]), d ascending, products
+  // and sums rounded separately. keys: `panels` panels of [size][16].
+  void (*score_keys)(const float* q, size_t q_stride, uint32_t rows, const void* keys, KvType type, uint32_t size,
+                     uint32_t panels, float scale, float* scores, size_t score_stride);
+
+  // out[m * out_stride + d] += weights[m * weight_stride + p] * values[p][d] for p = 0 .. count - 1 in this order, rounded
+  // separately. values: [count][size].
+  void (*weigh_values)(const float* weights, size_t weight_stride, uint32_t rows, const void* values, KvType type,
+                       uint32_t count, uint32_t size, float* out, size_t out_stride);
+
+  // scores[i] = e^(scores[i] - largest score); returns their sum in the order of dot().
+  float (*exponentiate)(float* scores, size_t n);
+
+  // gate[i] = silu(gate[i]) * up[i]
+  void (*gate)(float* gate, const float* up, size_t n);
 
   // y[m * y_stride + j] = sum over k of x[m * x_stride + k] * panel[k * 16 + j], j < 16. The order of the sum is free:
   // dense products are for baselines, calibration and tests.
   void (*dense_tile)(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y,
                      size_t y_stride);
 
-  // Half floats to floats.
+  // Half floats to floats, and back, rounded to nearest even.
   void (*widen_half)(const uint16_t* half, float* out, size_t n);
+  void (*narrow_half)(const float* in, uint16_t* half, size_t n);
 };
 
 extern const Kernels kKernelsPortable;

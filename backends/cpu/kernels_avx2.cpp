@@ -248,8 +248,12 @@ const Kernels kKernelsAvx2 = {"avx2",
                               x86::decode_panel,
                               x86::panel_product,
                               x86::dot,
-                              x86::axpy,
+                              x86::score_keys,
+                              x86::weigh_values,
+                              x86::exponentiate,
+                              x86::gate,
                               x86::dense_tile,
-                              x86::widen_half};
+                              x86::widen_half,
+                              x86::narrow_half};
 
 }  // namespace shiftadd

@@ -23,14 +23,6 @@ float dot(const float* a, const float* b, size_t n) {
   return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
 }
 
-void axpy(float a, const float* x, float* y, size_t n) {
-  const __m256 factor = _mm256_set1_ps(a);
-  size_t i = 0;
-  for (; i + 8 <= n; i += 8)
-    _mm256_storeu_ps(y + i, _mm256_add_ps(_mm256_loadu_ps(y + i), _mm256_mul_ps(factor, _mm256_loadu_ps(x + i))));
-  for (; i < n; ++i) y[i] += a * x[i];
-}
-
 template <uint32_t kRows>
 static void dense_rows(const float* x, size_t x_stride, const float* panel, uint32_t k, float* y, size_t y_stride) {
   __m256 sum[kRows][2];
@@ -64,6 +56,13 @@ void widen_half(const uint16_t* half, float* out, size_t n) {
   for (; i + 8 <= n; i += 8)
     _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half + i))));
   for (; i < n; ++i) out[i] = _cvtsh_ss(half[i]);
+}
+
+void narrow_half(const float* in, uint16_t* half, size_t n) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(half + i), _mm256_cvtps_ph(_mm256_loadu_ps(in + i), _MM_FROUND_TO_NEAREST_INT));
+  for (; i < n; ++i) half[i] = _cvtss_sh(in[i], _MM_FROUND_TO_NEAREST_INT);
 }
 
 }  // namespace shiftadd::x86

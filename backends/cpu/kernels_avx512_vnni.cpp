@@ -78,8 +78,12 @@ const Kernels kKernelsAvx512Vnni = {"avx512vnni",
                                     x86::decode_panel,
                                     x86::panel_product_512<add_products>,
                                     x86::dot,
-                                    x86::axpy,
+                                    x86::score_keys,
+                                    x86::weigh_values,
+                                    x86::exponentiate,
+                                    x86::gate,
                                     x86::dense_tile_512,
-                                    x86::widen_half};
+                                    x86::widen_half,
+                                    x86::narrow_half};
 
 }  // namespace shiftadd

@@ -5,6 +5,9 @@
 #include <cmath>
 #include <cstring>
 
+#include "backends/cpu/float_math.h"
+#include "core/half.h"
+
 namespace shiftadd {
 namespace {
 
@@ -174,8 +177,29 @@ float dot(const float* a, const float* b, size_t n) {
   return lanes[0];
 }
 
-void axpy(float a, const float* x, float* y, size_t n) {
-  for (size_t i = 0; i < n; ++i) y[i] += a * x[i];
+float element(const void* data, KvType type, size_t index) {
+  return type == KvType::f32 ? static_cast<const float*>(data)[index]
+                             : half_to_float(static_cast<const uint16_t*>(data)[index]);
+}
+
+void score_keys(const float* q, size_t q_stride, uint32_t rows, const void* keys, KvType type, uint32_t size,
+                uint32_t panels, float scale, float* scores, size_t score_stride) {
+  for (uint32_t m = 0; m < rows; ++m)
+    for (uint32_t n = 0; n < panels; ++n)
+      for (uint32_t j = 0; j < kKeyPanel; ++j) {
+        float sum = 0;
+        for (uint32_t d = 0; d < size; ++d)
+          sum += q[m * q_stride + d] * element(keys, type, (size_t{n} * size + d) * kKeyPanel + j);
+        scores[m * score_stride + n * kKeyPanel + j] = sum * scale;
+      }
+}
+
+void weigh_values(const float* weights, size_t weight_stride, uint32_t rows, const void* values, KvType type,
+                  uint32_t count, uint32_t size, float* out, size_t out_stride) {
+  for (uint32_t m = 0; m < rows; ++m)
+    for (uint32_t p = 0; p < count; ++p)
+      for (uint32_t d = 0; d < size; ++d)
+        out[m * out_stride + d] += weights[m * weight_stride + p] * element(values, type, size_t{p} * size + d);
 }
 
 void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y,
@@ -189,20 +213,18 @@ void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* pan
 }
 
 void widen_half(const uint16_t* half, float* out, size_t n) {
-  for (size_t i = 0; i < n; ++i) {
-    const uint32_t h = half[i], sign = (h & 0x8000) << 16, exponent = h >> 10 & 31, mantissa = h & 1023;
-    uint32_t bits;
-    if (exponent == 31) bits = 0x7f800000 | mantissa << 13;
-    else if (exponent != 0) bits = (exponent + 112) << 23 | mantissa << 13;
-    else bits = std::bit_cast<uint32_t>(static_cast<float>(mantissa) * 0x1p-24f);
-    out[i] = std::bit_cast<float>(sign | bits);
-  }
+  for (size_t i = 0; i < n; ++i) out[i] = half_to_float(half[i]);
+}
+
+void narrow_half(const float* in, uint16_t* half, size_t n) {
+  for (size_t i = 0; i < n; ++i) half[i] = float_to_half(in[i]);
 }
 
 }  // namespace
 
 const Kernels kKernelsPortable = {"portable",        prepare,      build_tables,  build_column_tables, accumulate,
-                                  round_activations, decode_panel, panel_product, dot,                 axpy,
-                                  dense_tile,        widen_half};
+                                  round_activations, decode_panel, panel_product, dot,                 score_keys,
+                                  weigh_values,      exponentiate_loop, gate_loop, dense_tile,         widen_half,
+                                  narrow_half};
 
 }  // namespace shiftadd

@@ -23,9 +23,15 @@ void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, 
 void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
                    const float* scale, float* y, size_t y_stride);
 float dot(const float* a, const float* b, size_t n);
-void axpy(float a, const float* x, float* y, size_t n);
+void score_keys(const float* q, size_t q_stride, uint32_t rows, const void* keys, KvType type, uint32_t size,
+                uint32_t panels, float scale, float* scores, size_t score_stride);
+void weigh_values(const float* weights, size_t weight_stride, uint32_t rows, const void* values, KvType type,
+                  uint32_t count, uint32_t size, float* out, size_t out_stride);
+float exponentiate(float* scores, size_t n);
+void gate(float* gate, const float* up, size_t n);
 void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y, size_t y_stride);
 void widen_half(const uint16_t* half, float* out, size_t n);
+void narrow_half(const float* in, uint16_t* half, size_t n);
 
 static inline float largest_of(__m256 v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));

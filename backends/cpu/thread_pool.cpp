@@ -50,13 +50,15 @@ void ThreadPool::run(size_t count, const std::function<void(size_t, int)>& work)
     ranges_[t].end = count * (t + 1) / threads;
     ranges_[t].next.store(count * t / threads, std::memory_order_relaxed);
   }
-  working_.store(static_cast<uint32_t>(workers_.size()));
+  inside_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1);
   generation_.notify_all();
   take_items(0);
-  for (int spin = 0; uint32_t left = working_.load(std::memory_order_acquire); ++spin) {
+  // All items are taken: only workers that took some are waited for, not those that the system has not let run.
+  inside_.fetch_and(~kOpen, std::memory_order_acq_rel);
+  for (int spin = 0; uint32_t left = inside_.load(std::memory_order_acquire); ++spin) {
     if (spin < spins_) pause();
-    else working_.wait(left, std::memory_order_acquire);
+    else inside_.wait(left, std::memory_order_acquire);
   }
 }
 
@@ -75,8 +77,13 @@ void ThreadPool::work_loop(int thread) {
     generation_.wait(seen, std::memory_order_acquire);
     seen = generation_.load(std::memory_order_acquire);
     if (stop_.load()) return;
+    uint32_t inside = inside_.load(std::memory_order_relaxed);
+    while ((inside & kOpen) &&
+           !inside_.compare_exchange_weak(inside, inside + 1, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+    }
+    if (!(inside & kOpen)) continue;  // the run ended without this thread
     take_items(thread);
-    if (working_.fetch_sub(1, std::memory_order_acq_rel) == 1) working_.notify_one();
+    if (inside_.fetch_sub(1, std::memory_order_acq_rel) == 1) inside_.notify_one();
   }
 }
 

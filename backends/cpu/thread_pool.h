@@ -38,7 +38,8 @@ class ThreadPool {
   };
   std::unique_ptr<Range[]> ranges_;
   std::atomic<uint32_t> generation_{0};  // changes with every run, and once to stop
-  std::atomic<uint32_t> working_{0};     // workers still inside the current run
+  static constexpr uint32_t kOpen = 1u << 31;
+  std::atomic<uint32_t> inside_{0};  // workers that take items of the current run, and kOpen while more may enter
   std::atomic<bool> stop_{false};
 };
 

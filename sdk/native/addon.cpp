@@ -36,16 +36,17 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   const Napi::Object object = info[2].As<Napi::Object>();
   const int32_t threads = integer_of(object, "threads", 0);
   const int32_t precision = object.Get("precision").ToString().Utf8Value() == "fast" ? 1 : 0;
+  const int32_t kv_type = object.Get("kvCache").ToString().Utf8Value() == "f16" ? 1 : 0;
   const std::string isa = object.Get("isa").IsString() ? object.Get("isa").As<Napi::String>().Utf8Value() : "";
 
   auto state = std::make_shared<ModelState>();
   state->queue = JobQueue::start(env);
   auto job = make_job(env, Napi::Object::New(env), state);
   const int32_t vocabulary = spec.size() > 1 && spec[1] >= 0 && spec[1] < 1 << 24 ? static_cast<int32_t>(spec[1]) : 0;
-  job->work = [state, spec, paths, threads, precision, isa](const int32_t*) {
+  job->work = [state, spec, paths, threads, precision, kv_type, isa](const int32_t*) {
     std::vector<const char*> raw;
     for (const std::string& path : paths) raw.push_back(path.c_str());
-    const sa_model_options options{threads, precision, isa.empty() ? nullptr : isa.c_str()};
+    const sa_model_options options{threads, precision, kv_type, isa.empty() ? nullptr : isa.c_str()};
     return sa_model_open(spec.data(), spec.size(), raw.data(), raw.size(), &options, &state->handle);
   };
   job->result = [state, vocabulary](Napi::Env env) -> Napi::Value {

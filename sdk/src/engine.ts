@@ -26,10 +26,13 @@ export type CancelFlag = Int32Array;
 
 export type Precision = 'exact' | 'fast';
 
+/** Element type of cached keys and values. */
+export type KvType = 'f32' | 'f16';
+
 export interface EngineDevice {
   /** `cpu` for the CPU backend. */
   backend: string;
-  /** `portable`, `avx2`, `avx512`, `neon`. */
+  /** `portable`, `avx2`, `avx512`, `avx512vnni`, `neon`. */
   isa: string;
   /** Cores that this process may use. */
   cores: number;
@@ -39,6 +42,7 @@ export interface EngineModelOptions {
   /** 1 to 64; 0 means one per core. */
   threads: number;
   precision: Precision;
+  kvCache: KvType;
   /** Forces an instruction set; undefined chooses the widest. */
   isa?: string;
 }
@@ -47,6 +51,7 @@ export interface EngineModelInfo {
   isa: string;
   threads: number;
   precision: Precision;
+  kvCache: KvType;
   /** Weights read straight from the mapped files. */
   mappedBytes: number;
   /** Weights held in memory: decoded scales, norms. */

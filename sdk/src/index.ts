@@ -9,7 +9,7 @@ export {
   type Model,
   type ModelInfo,
 } from './model.js';
-export type { Precision } from './engine.js';
+export type { KvType, Precision } from './engine.js';
 export type { Chat, ChatOptions, SendOptions } from './chat.js';
 export type { ChatMessage } from './chat-template.js';
 export type { GenerateOptions, SamplingOptions } from './generate.js';

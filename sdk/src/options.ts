@@ -26,12 +26,13 @@ const object: Rule = { kind: 'object' };
 /** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
 export const defaultContextSize = 4096;
 
-export const isaNames = ['portable', 'avx2', 'avx512', 'neon'] as const;
+export const isaNames = ['portable', 'avx2', 'avx512', 'avx512vnni', 'neon'] as const;
 
 export const loadRules = {
   backend: choice(['auto', 'cpu', 'cuda', 'wasm'], 'auto'),
   threads: integer(1, 64), // default: one per core
-  precision: choice(['exact', 'fast'], 'exact'),
+  precision: choice(['fast', 'exact'], 'fast'),
+  kvCache: choice(['f32', 'f16']), // default: f16 with precision fast, f32 with exact
   contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
   verify: flag(true),
   isa: choice(isaNames), // default: the widest this machine has

@@ -194,6 +194,35 @@ void bad_activations(const std::vector<const char*>& isas) {
     }
 }
 
+void attention_kernels(const std::vector<const char*>& isas) {
+  std::mt19937 random(9);
+  for (const char* isa : isas) {
+    const Kernels* kernels = nullptr;
+    if (!choose_kernels(isa, &kernels).ok()) continue;
+    bool scores_equal = true, values_equal = true;
+    for (uint32_t size : {1u, 7u, 8u, 64u, 80u, 100u})
+      for (uint32_t rows : {1u, 2u, 3u, 5u, 6u, 12u, 13u})
+        for (uint32_t count : {1u, 16u, 17u, 70u})
+          for (KvType type : {KvType::f32, KvType::f16}) {
+            const uint32_t panels = (count + kKeyPanel - 1) / kKeyPanel, padded = panels * kKeyPanel;
+            const std::vector<float> q = make_activations(Activations::gaussian, size_t{rows} * size, random);
+            const std::vector<float> wide = make_activations(Activations::gaussian, size_t{padded} * size, random);
+            std::vector<uint16_t> narrow(wide.size());
+            kernels->narrow_half(wide.data(), narrow.data(), wide.size());
+            const void* cached = type == KvType::f32 ? static_cast<const void*>(wide.data()) : narrow.data();
+            std::vector<float> s1(size_t{rows} * padded), s2(s1.size()), o1 = q, o2 = q;
+            kernels->score_keys(q.data(), size, rows, cached, type, size, panels, 0.3f, s1.data(), padded);
+            kKernelsPortable.score_keys(q.data(), size, rows, cached, type, size, panels, 0.3f, s2.data(), padded);
+            scores_equal = scores_equal && same_bits(s1, s2);
+            kernels->weigh_values(s1.data(), padded, rows, cached, type, count, size, o1.data(), size);
+            kKernelsPortable.weigh_values(s2.data(), padded, rows, cached, type, count, size, o2.data(), size);
+            values_equal = values_equal && same_bits(o1, o2);
+          }
+    tap::check(scores_equal, std::string(isa) + ": attention scores have the bits of portable");
+    tap::check(values_equal, std::string(isa) + ": weighted values have the bits of portable");
+  }
+}
+
 void float_kernels(const std::vector<const char*>& isas) {
   std::mt19937 random(5);
   for (const char* isa : isas) {
@@ -205,9 +234,17 @@ void float_kernels(const std::vector<const char*>& isas) {
       dots = dots && std::bit_cast<uint32_t>(kernels->dot(a.data(), b.data(), n)) ==
                          std::bit_cast<uint32_t>(kKernelsPortable.dot(a.data(), b.data(), n));
       std::vector<float> y1 = b, y2 = b;
-      kernels->axpy(0.37f, a.data(), y1.data(), n);
-      kKernelsPortable.axpy(0.37f, a.data(), y2.data(), n);
+      kernels->gate(y1.data(), a.data(), n);
+      kKernelsPortable.gate(y2.data(), a.data(), n);
       sums = sums && same_bits(y1, y2);
+      if (n > 0) {
+        const float sum1 = kernels->exponentiate(y1.data(), n), sum2 = kKernelsPortable.exponentiate(y2.data(), n);
+        sums = sums && same_bits(y1, y2) && sum1 == sum2;
+      }
+      std::vector<uint16_t> narrow1(n), narrow2(n);
+      kernels->narrow_half(a.data(), narrow1.data(), n);
+      kKernelsPortable.narrow_half(a.data(), narrow2.data(), n);
+      halves = halves && narrow1 == narrow2;
       std::vector<uint16_t> half(n);
       for (auto& h : half) h = static_cast<uint16_t>(random() & 0xfbff & ~0x7c00) | static_cast<uint16_t>((random() % 31) << 10);
       std::vector<float> w1(n), w2(n);
@@ -223,8 +260,8 @@ void float_kernels(const std::vector<const char*>& isas) {
         kKernelsPortable.dense_tile(x.data(), k, rows, panel.data(), k, y2.data(), 16);
         for (size_t i = 0; i < y1.size(); ++i) tiles = tiles && std::fabs(y1[i] - y2[i]) < 1e-4f * std::sqrt(static_cast<float>(k));
       }
-    tap::check(dots && sums, std::string(isa) + ": dot and axpy give the bits of portable at every length");
-    tap::check(halves, std::string(isa) + ": half floats widen alike");
+    tap::check(dots && sums, std::string(isa) + ": dot, gate and exponentiate give the bits of portable at every length");
+    tap::check(halves, std::string(isa) + ": half floats widen and narrow alike");
     tap::check(tiles, std::string(isa) + ": dense tiles agree within rounding");
   }
   double worst = 0;
@@ -240,6 +277,7 @@ int main() {
   packed_products(isas);
   bad_activations(isas);
   float_kernels(isas);
+  attention_kernels(isas);
   const Kernels* kernels = nullptr;
   tap::check(!choose_kernels("sse9", &kernels).ok(), "an unknown instruction set is refused");
   return tap::finish();

@@ -15,7 +15,7 @@ t.test('the list of backends', async (t) => {
 
 t.test('explicit choices', async (t) => {
   const model = await loadModel(stories, { isa: 'portable', threads: 1, backend: 'cpu' });
-  t.match(model.backend, { name: 'cpu', isa: 'portable', threads: 1, precision: 'exact' });
+  t.match(model.backend, { name: 'cpu', isa: 'portable', threads: 1, precision: 'exact', kvCache: 'f32' });
   await model.close();
   await t.rejects(loadModel(stories, { backend: 'cuda' }), { code: 'ERR_NO_BACKEND', message: /cuda: not part of this build.*Use backend 'auto' or 'cpu'/ });
   await t.rejects(loadModel(stories, { isa: 'sse9' as 'avx2' }), /isa/);

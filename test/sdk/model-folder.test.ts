@@ -19,7 +19,7 @@ async function open(path: string) {
 async function lastLogits(path: string, fixture: string): Promise<number[]> {
   const ids = (await readNumbers(join(fixture, 'expected.safetensors'), 'input_ids')).slice(0, 48);
   const spec = await open(path);
-  const model = await loadNativeEngine().openModel(spec.numbers, spec.paths, { threads: 1, precision: 'exact' });
+  const model = await loadNativeEngine().openModel(spec.numbers, spec.paths, { threads: 1, precision: 'exact', kvCache: 'f32' });
   const session = await model.openSession(64);
   await session.prefill(Int32Array.from(ids));
   const logits = [...session.logits()];

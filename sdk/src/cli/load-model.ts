@@ -1,15 +1,15 @@
 /** Loads the model of a command as its options say. */
-import { loadModel, type Model } from '../index.js';
+import { loadModel, type KvType, type LoadOptions, type Model } from '../index.js';
 import type { Call, CommandOptions, Values } from './command.js';
 import { type engineOptions, given } from './command.js';
 
 type EngineValues = Values<typeof engineOptions>;
 
-function loadOptions(values: EngineValues): { backend: 'auto' | 'cpu'; threads?: number; precision: 'exact' | 'fast' } {
+function loadOptions(values: EngineValues): Pick<LoadOptions, 'backend' | 'threads' | 'precision' | 'kvCache'> {
   return {
     backend: values.backend as 'auto' | 'cpu',
     precision: values.precision as 'exact' | 'fast',
-    ...given({ threads: values.threads }),
+    ...given({ threads: values.threads, kvCache: values['kv-cache'] as KvType | undefined }),
   };
 }
 

@@ -18,7 +18,7 @@ export function statistics({ usage, timings, memory, backend }: GenerationResult
       ['weights', bytes(memory.weightsBytes)],
       ['key-value cache', bytes(memory.kvCacheBytes)],
       ['peak memory of the process', bytes(memory.peakRssBytes)],
-      ['backend', `${backend.name} (${backend.isa}, ${counted(backend.threads, 'thread')}, ${backend.precision})`],
+      ['backend', `${backend.name} (${backend.isa}, ${counted(backend.threads, 'thread')}, ${backend.precision}, ${backend.kvCache} cache)`],
     ],
   );
 }
