@@ -84,6 +84,10 @@ class Backend {
   virtual void add(Buffer x, Buffer y, size_t count) = 0;
   virtual void end() = 0;
 
+  // out[m] = ln softmax(logits[m])[targets[m]]; NaN where a logit is not finite. Overwrites the logits.
+  virtual void log_probabilities(Buffer logits, uint32_t rows, uint32_t vocabulary, const int32_t* targets,
+                                 float* out) = 0;
+
   // For calibration: h += x^T x over the rows; h: columns x columns on the host, only its upper triangle is kept valid.
   virtual void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) = 0;
   // For host-side stages that share the threads: work(item) for every item.

@@ -7,7 +7,7 @@
 namespace shiftadd {
 namespace {
 
-constexpr uint32_t kEvaluateRows = 64;  // rows of logits held at once while evaluating
+constexpr uint32_t kEvaluateRows = 32;  // rows of logits between two looks at the cancel flag
 
 bool all_finite(std::span<const float> values) {
   float poison = 0;
@@ -18,14 +18,6 @@ bool all_finite(std::span<const float> values) {
 Status not_finite(size_t position) {
   return {Code::device_failed, "the logits at position " + std::to_string(position) +
                                    " are not finite: the weights contain NaN or infinite values"};
-}
-
-// ln softmax(logits)[token]
-float log_probability(std::span<const float> logits, int32_t token) {
-  const float largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (float logit : logits) sum += std::exp(logit - largest);
-  return static_cast<float>(static_cast<double>(logits[static_cast<size_t>(token)] - largest) - std::log(sum));
 }
 
 }  // namespace
@@ -112,23 +104,16 @@ Status Session::evaluate(std::span<const int32_t> tokens, std::span<float> log_p
                             std::to_string(context_size()));
   SHIFTADD_TRY(check_tokens(tokens));
   SHIFTADD_TRY(rewind(0));
-  const size_t vocabulary = model_.spec().vocabulary_size;
-  std::vector<float> rows_logits(kEvaluateRows * vocabulary);
-  std::atomic<bool> finite{true};
   for (size_t done = 0; done + 1 < tokens.size(); done += Transformer::kMaxRows) {
     const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - 1 - done));
     SHIFTADD_TRY(run_step(tokens.subspan(done, rows), static_cast<uint32_t>(done), cancel));
-    for (uint32_t first = 0; first < rows; first += kEvaluateRows) {
+    for (uint32_t first = 0, last = 0; first < rows; first = last) {
       if (cancel.requested()) return cancelled();
-      const uint32_t last = std::min(rows, first + kEvaluateRows);
-      transformer_.logits(first, last, rows_logits.data());
-      model_.backend().parallel(last - first, [&](size_t m) {
-        const std::span<const float> row(rows_logits.data() + m * vocabulary, vocabulary);
-        if (!all_finite(row)) finite.store(false);
-        const size_t index = done + first + m;
-        log_probabilities[index] = log_probability(row, tokens[index + 1]);
-      });
-      if (!finite.load()) return not_finite(done + first);
+      last = std::min(rows, first + kEvaluateRows);
+      float* out = &log_probabilities[done + first];
+      transformer_.log_probabilities(first, last, &tokens[done + first + 1], out);
+      for (uint32_t m = 0; m < last - first; ++m)
+        if (std::isnan(out[m])) return not_finite(done + first + m);
     }
   }
   return ok_status();

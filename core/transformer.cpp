@@ -126,15 +126,27 @@ Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
   return normed_;
 }
 
+void Transformer::compute_logits(uint32_t first, uint32_t rows) {
+  const Buffer x = final_hidden(first, rows);
+  const LinearCall head[] = {{&model_.head(), logits_}};
+  model_.backend().linear(head, x, rows - first);
+}
+
 void Transformer::logits(uint32_t first, uint32_t rows, float* out) {
   const size_t vocabulary = model_.spec().vocabulary_size;
-  for (; first < rows; first += kLogitRows) {
-    const uint32_t count = std::min(kLogitRows, rows - first);
-    const Buffer x = final_hidden(first, first + count);
-    const LinearCall head[] = {{&model_.head(), logits_}};
-    model_.backend().linear(head, x, count);
-    model_.backend().download(logits_, out, count * vocabulary);
-    out += count * vocabulary;
+  for (uint32_t next; first < rows; first = next) {
+    next = std::min(rows, first + kLogitRows);
+    compute_logits(first, next);
+    model_.backend().download(logits_, out, (next - first) * vocabulary);
+    out += (next - first) * vocabulary;
+  }
+}
+
+void Transformer::log_probabilities(uint32_t first, uint32_t rows, const int32_t* targets, float* out) {
+  for (uint32_t next; first < rows; targets += next - first, out += next - first, first = next) {
+    next = std::min(rows, first + kLogitRows);
+    compute_logits(first, next);
+    model_.backend().log_probabilities(logits_, next - first, model_.spec().vocabulary_size, targets, out);
   }
 }
 

@@ -60,8 +60,11 @@ class Transformer {
   Buffer final_hidden(uint32_t first, uint32_t rows);
   // Logits of rows [first, rows) on the host: (rows - first) x vocabulary size.
   void logits(uint32_t first, uint32_t rows, float* out);
+  // ln softmax(logits of row m)[targets[m - first]] of rows [first, rows); NaN where a logit is not finite.
+  void log_probabilities(uint32_t first, uint32_t rows, const int32_t* targets, float* out);
 
  private:
+  void compute_logits(uint32_t first, uint32_t rows);
   void set_angles(uint32_t position, uint32_t rows);
 
   const Model& model_;

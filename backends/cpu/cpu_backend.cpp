@@ -159,6 +159,16 @@ class CpuBackend final : public Backend {
     for (size_t i = 0; i < count; ++i) x.data[i] += y.data[i];
   }
 
+  void log_probabilities(Buffer logits, uint32_t rows, uint32_t vocabulary, const int32_t* targets, float* out) override {
+    pool_.run(rows, [&](size_t m, int) {
+      float* line = logits.data + m * vocabulary;
+      float poison = 0;
+      for (uint32_t i = 0; i < vocabulary; ++i) poison += line[i] * 0.0f;
+      const float largest = *std::max_element(line, line + vocabulary), target = line[targets[m]];
+      out[m] = poison != 0 ? NAN : (target - largest) - std::log(kernels_.exponentiate(line, vocabulary));
+    });
+  }
+
   void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) override;
 
   void parallel(size_t count, const std::function<void(size_t)>& work) override {

@@ -1,5 +1,7 @@
 // AVX2 + F16C kernels: attention over cached keys and values, and the gated activation. No fused multiply-add: the sums
 // have the bits of the portable kernels.
+#include <initializer_list>
+
 #include "backends/cpu/float_math.h"
 #include "backends/cpu/kernels_x86.h"
 
@@ -115,8 +117,64 @@ void weigh_values(const float* weights, size_t weight_stride, uint32_t rows, con
   else weigh_all(weights, weight_stride, rows, static_cast<const uint16_t*>(values), count, size, out, out_stride);
 }
 
-float exponentiate(float* scores, size_t n) { return exponentiate_loop(scores, n); }
+// The operations of exp_float and exponentiate_loop in float_math.h, eight at a time.
+static inline __m256 exp_eight(__m256 x) {
+  x = _mm256_min_ps(_mm256_set1_ps(88.0f), _mm256_max_ps(_mm256_set1_ps(-87.0f), x));  // NaN stays NaN
+  const __m256 shift = _mm256_set1_ps(12582912.0f);
+  const __m256 rounded = _mm256_add_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)), shift);
+  const __m256i n = _mm256_sub_epi32(_mm256_castps_si256(rounded), _mm256_set1_epi32(0x4b400000));
+  const __m256 nf = _mm256_sub_ps(rounded, shift);
+  const __m256 r = _mm256_add_ps(_mm256_sub_ps(x, _mm256_mul_ps(nf, _mm256_set1_ps(0.693359375f))),
+                                 _mm256_mul_ps(nf, _mm256_set1_ps(2.12194440e-4f)));
+  __m256 p = _mm256_set1_ps(1.9875691500e-4f);
+  for (float coefficient : {1.3981999507e-3f, 8.3334519073e-3f, 4.1665795894e-2f, 1.6666665459e-1f, 5.0000001201e-1f})
+    p = _mm256_add_ps(_mm256_mul_ps(p, r), _mm256_set1_ps(coefficient));
+  p = _mm256_add_ps(_mm256_add_ps(_mm256_mul_ps(p, _mm256_mul_ps(r, r)), r), _mm256_set1_ps(1.0f));
+  return _mm256_mul_ps(p, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)));
+}
 
-void gate(float* gate, const float* up, size_t n) { gate_loop(gate, up, n); }
+float exponentiate(float* scores, size_t n) {
+  if (n < 16) return exponentiate_loop(scores, n);
+  const size_t whole = n / 16 * 16;
+  __m256 low = _mm256_loadu_ps(scores), high = _mm256_loadu_ps(scores + 8);
+  __m256 first = _mm256_set1_ps(scores[0]);
+  low = _mm256_max_ps(low, first), high = _mm256_max_ps(high, first);
+  for (size_t i = 16; i < whole; i += 16) {
+    low = _mm256_max_ps(_mm256_loadu_ps(scores + i), low);
+    high = _mm256_max_ps(_mm256_loadu_ps(scores + i + 8), high);
+  }
+  float most = largest_of(_mm256_max_ps(low, high));
+  for (size_t i = whole; i < n; ++i) most = scores[i] > most ? scores[i] : most;
+  const __m256 largest = _mm256_set1_ps(most);
+  __m256 left = _mm256_setzero_ps(), right = left;
+  for (size_t i = 0; i < whole; i += 16) {
+    const __m256 a = exp_eight(_mm256_sub_ps(_mm256_loadu_ps(scores + i), largest));
+    const __m256 b = exp_eight(_mm256_sub_ps(_mm256_loadu_ps(scores + i + 8), largest));
+    _mm256_storeu_ps(scores + i, a);
+    _mm256_storeu_ps(scores + i + 8, b);
+    left = _mm256_add_ps(left, a), right = _mm256_add_ps(right, b);
+  }
+  float lanes[16];
+  _mm256_storeu_ps(lanes, left);
+  _mm256_storeu_ps(lanes + 8, right);
+  for (size_t i = whole; i < n; ++i) {
+    scores[i] = exp_float(scores[i] - most);
+    lanes[i - whole] += scores[i];
+  }
+  for (size_t half = 8; half > 0; half /= 2)
+    for (size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+  return lanes[0];
+}
+
+void gate(float* gate, const float* up, size_t n) {
+  size_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    const __m256 x = _mm256_loadu_ps(gate + i);
+    const __m256 e = exp_eight(_mm256_xor_ps(x, _mm256_set1_ps(-0.0f)));
+    const __m256 silu = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
+    _mm256_storeu_ps(gate + i, _mm256_mul_ps(silu, _mm256_loadu_ps(up + i)));
+  }
+  gate_loop(gate + i, up + i, n - i);
+}
 
 }  // namespace shiftadd::x86

@@ -1,7 +1,10 @@
 // The shape of the scale model: a Llama of any size with a tied embedding. Names, sizes and the made-up vocabulary are
 // the same in both file formats.
 
-/** @typedef {{ layers: number, hidden: number, feedForward: number, heads: number, keyValueHeads: number, vocabulary: number, contextLimit: number, normEpsilon: number, ropeTheta: number }} Shape */
+/**
+ * @typedef {{ layers: number, hidden: number, feedForward: number, heads: number, keyValueHeads: number, vocabulary: number,
+ *   contextLimit: number, normEpsilon: number, ropeTheta: number }} Shape
+ */
 /** @typedef {{ name: string, ggufName: string, rows: number, columns: number }} Matrix rows are outputs */
 
 /** Llama-3.2-1B, with a vocabulary of 32768. */

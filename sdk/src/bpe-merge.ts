@@ -1,18 +1,15 @@
 /**
- * Byte-pair merging for very long words: the merges and results of `@huggingface/tokenizers`, but on integers in flat
- * arrays, so that the time grows with n log n even where a text has no place to split.
+ * Byte-pair merging with the results of `@huggingface/tokenizers`, but on integers in flat arrays: the time grows with
+ * n log n even where a text has no place to split, and a tokenizer is built without a string for every merge.
  */
-import type { Tokenizer } from '@huggingface/tokenizers';
+import { Tokenizer } from '@huggingface/tokenizers';
+import { isJsonObject, type Json, type JsonObject } from './checkpoint/json-file.js';
 
 /** Bits of a symbol, a rank and a position in a packed number: two of them are exact in a double. */
 const span = 2 ** 26;
 
 interface InnerBpe {
-  vocab: string[];
-  merges: [string, string][];
-  bpe_ranks: Map<string, number>;
-  end_of_word_suffix?: string | null;
-  continuing_subword_suffix: string | null;
+  tokens_to_ids: Map<string, number>;
   cache: { get(word: string): string[] | undefined; put(word: string, tokens: string[]): void };
   bpe(word: string): string[];
 }
@@ -20,13 +17,25 @@ interface InnerBpe {
 /** Words up to this long are remembered; as in the package. */
 const longestCached = 256;
 
-/** Replaces the merging of a BPE model; leaves models with suffixes and other models alone. */
-export function speedUpMerging(tokenizer: Tokenizer): void {
+/** The package's tokenizer. A BPE model without suffixes merges with `Merger`; others are left alone. */
+export function makeTokenizer(json: JsonObject, config: JsonObject): Tokenizer {
+  const model = json['model'];
+  const merges = isJsonObject(model) ? model['merges'] : undefined;
+  if (
+    !isJsonObject(model) ||
+    !(model['type'] === 'BPE' || model['type'] === undefined) ||
+    model['end_of_word_suffix'] ||
+    model['continuing_subword_suffix'] ||
+    !Array.isArray(merges) ||
+    merges.length >= span ||
+    !merges.every(isMerge)
+  )
+    return new Tokenizer(json, config);
+  const tokenizer = new Tokenizer({ ...json, model: { ...model, merges: [] } }, config);
   const inner = tokenizer.model as unknown as InnerBpe;
-  if (typeof inner.bpe !== 'function') return;
-  if (inner.end_of_word_suffix || inner.continuing_subword_suffix || inner.merges.length >= span) return;
-  const merger = new Merger(inner.merges);
-  inner.bpe_ranks = new Map(); // not needed any more
+  const texts = textsById(inner.tokens_to_ids);
+  if (texts === null) return new Tokenizer(json, config);
+  const merger = new Merger(merges as (string | [string, string])[], inner.tokens_to_ids, texts);
   inner.bpe = (word) => {
     if (word.length === 0) return [];
     const known = inner.cache.get(word);
@@ -35,28 +44,53 @@ export function speedUpMerging(tokenizer: Tokenizer): void {
     if (word.length < longestCached) inner.cache.put(word, tokens);
     return tokens;
   };
+  return tokenizer;
+}
+
+/** Null when ids are not those of a list without holes. */
+function textsById(ids: ReadonlyMap<string, number>): string[] | null {
+  const texts = new Array<string>(ids.size);
+  for (const [text, id] of ids) {
+    if (!Number.isInteger(id) || id < 0 || id >= ids.size || texts[id] !== undefined) return null;
+    texts[id] = text;
+  }
+  return texts;
+}
+
+/** "left right" or [left, right]. */
+function isMerge(entry: Json): boolean {
+  if (typeof entry === 'string') return entry.indexOf(' ') > 0;
+  return Array.isArray(entry) && entry.length === 2 && typeof entry[0] === 'string' && typeof entry[1] === 'string';
 }
 
 class Merger {
-  private readonly texts: string[] = [];
-  private readonly ids = new Map<string, number>();
-  /** left x span + right gives rank x span + merged. */
-  private readonly rules = new Map<number, number>();
+  /** Text of a symbol. The first are the tokens of the vocabulary, by id. */
+  private readonly texts: string[];
+  /** Symbols that are merged but are no tokens. */
+  private readonly others = new Map<string, number>();
+  /** left x span + right gives the rank. */
+  private readonly ranks = new Map<number, number>();
 
-  constructor(merges: [string, string][]) {
-    merges.forEach(([left, right], rank) => {
-      this.rules.set(this.idOf(left) * span + this.idOf(right), rank * span + this.idOf(left + right));
-    });
+  constructor(
+    merges: (string | [string, string])[],
+    private readonly vocabulary: ReadonlyMap<string, number>,
+    texts: string[],
+  ) {
+    this.texts = texts;
+    for (const [rank, merge] of merges.entries()) {
+      const [left, right] = typeof merge === 'string' ? (merge.split(' ', 2) as [string, string]) : merge;
+      this.ranks.set(this.symbolOf(left) * span + this.symbolOf(right), rank);
+    }
   }
 
-  private idOf(text: string): number {
-    let id = this.ids.get(text);
-    if (id === undefined) {
-      id = this.texts.length;
+  private symbolOf(text: string): number {
+    let symbol = this.vocabulary.get(text) ?? this.others.get(text);
+    if (symbol === undefined) {
+      symbol = this.texts.length;
       this.texts.push(text);
-      this.ids.set(text, id);
+      this.others.set(text, symbol);
     }
-    return id;
+    return symbol;
   }
 
   /** Applies the best merge (lowest rank, then leftmost) until none is left. */
@@ -66,7 +100,7 @@ class Merger {
     if (count === 1) return chars;
     // Characters that no merge knows get numbers of their own for this word only.
     const symbols = new Int32Array(count);
-    for (let i = 0; i < count; i++) symbols[i] = this.ids.get(chars[i]!) ?? -1 - i;
+    for (let i = 0; i < count; i++) symbols[i] = this.vocabulary.get(chars[i]!) ?? this.others.get(chars[i]!) ?? -1 - i;
     const next = new Int32Array(count);
     const previous = new Int32Array(count);
     for (let i = 0; i < count; i++) [next[i], previous[i]] = [i + 1 < count ? i + 1 : -1, i - 1];
@@ -75,8 +109,8 @@ class Merger {
     const offer = (at: number): void => {
       const right = next[at]!;
       if (right === -1 || symbols[at]! < 0 || symbols[right]! < 0) return;
-      const rule = this.rules.get(symbols[at]! * span + symbols[right]!);
-      if (rule !== undefined) queue.push(Math.floor(rule / span) * span + at);
+      const rank = this.ranks.get(symbols[at]! * span + symbols[right]!);
+      if (rank !== undefined) queue.push(rank * span + at);
     };
     for (let i = 0; i < count; i++) offer(i);
     while (queue.size > 0) {
@@ -84,10 +118,9 @@ class Merger {
       const at = item % span;
       const right = gone[at] === 1 ? -1 : next[at]!;
       if (right === -1 || symbols[at]! < 0 || symbols[right]! < 0) continue;
-      const rule = this.rules.get(symbols[at]! * span + symbols[right]!);
       // Older entries for this place are stale unless the pair still has the same rank.
-      if (rule === undefined || Math.floor(rule / span) !== Math.floor(item / span)) continue;
-      symbols[at] = rule % span;
+      if (this.ranks.get(symbols[at]! * span + symbols[right]!) !== Math.floor(item / span)) continue;
+      symbols[at] = this.symbolOf(this.texts[symbols[at]!]! + this.texts[symbols[right]!]!);
       gone[right] = 1;
       next[at] = next[right]!;
       if (next[at] !== -1) previous[next[at]!] = at;

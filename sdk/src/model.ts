@@ -1,7 +1,7 @@
 /** Loads a model and is the door to everything that it can do. */
 import { verifyChecksums } from './checkpoint/checksums.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
-import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
+import { readTokenizerFiles, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { Chat, encodeChat, type ChatOptions } from './chat.js';
 import { ChatTemplate, type ChatMessage } from './chat-template.js';
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
@@ -187,20 +187,32 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const folder = await openModelFolder(await resolveModel(folderOrName));
   const family = describeFamily(folder.config, folder.configPath);
   const spec = buildModelSpec(folder, family);
-  const files = await readTokenizerFiles(folder.path);
-  const tokenizer = new Tokenizer(files);
-  if (tokenizer.size > family.vocabularySize) {
-    throw new ShiftAddError(
-      'ERR_TOKENIZER',
-      `${files.path} has token ids up to ${tokenizer.size - 1} but vocab_size in config.json is ${family.vocabularySize}. Copy tokenizer.json and config.json from the same checkpoint.`,
-    );
-  }
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
   const selected = selectBackend(checked.backend!, checked.isa);
-  if (checked.verify) await verify(folder, checked);
-  signal?.throwIfAborted();
-  onProgress?.({ phase: 'load', done: 0, total: 1 });
-  const { engineModel, info } = await openEngineModel(selected, spec, checked, folder.path);
+  // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
+  const opening = openEngineModel(selected, spec, checked, folder.path);
+  let tokenizer: Tokenizer;
+  let files: TokenizerFiles;
+  try {
+    files = await readTokenizerFiles(folder.path);
+    tokenizer = new Tokenizer(files);
+    if (tokenizer.size > family.vocabularySize) {
+      throw new ShiftAddError(
+        'ERR_TOKENIZER',
+        `${files.path} has token ids up to ${tokenizer.size - 1} but vocab_size in config.json is ${family.vocabularySize}. Copy tokenizer.json and config.json from the same checkpoint.`,
+      );
+    }
+    if (checked.verify) await verify(folder, checked);
+    signal?.throwIfAborted();
+    onProgress?.({ phase: 'load', done: 0, total: 1 });
+  } catch (error) {
+    await opening.then(
+      ({ engineModel }) => engineModel.close(),
+      () => undefined, // the first error is the one to report
+    );
+    throw error;
+  }
+  const { engineModel, info } = await opening;
   const core = new ModelCore(
     engineModel,
     tokenizer,

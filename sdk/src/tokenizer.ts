@@ -3,7 +3,7 @@
  * so is the choice whether special tokens in a text count.
  */
 import { Tokenizer as HuggingFaceTokenizer } from '@huggingface/tokenizers';
-import { speedUpMerging } from './bpe-merge.js';
+import { makeTokenizer } from './bpe-merge.js';
 import { isJsonObject, type Json, type JsonObject } from './checkpoint/json-file.js';
 import type { TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { ShiftAddError } from './errors.js';
@@ -70,8 +70,7 @@ export class Tokenizer {
       (json['added_tokens'] as JsonObject[]).some((token) => token['special'] === true && token['normalized'] === true);
     this.special = new SpecialText(specials.map((token) => token.content));
     try {
-      this.inner = new HuggingFaceTokenizer(json, files.config);
-      speedUpMerging(this.inner);
+      this.inner = makeTokenizer(json, files.config);
       this.guarded = this.makeGuarded(json, files.config);
     } catch (error) {
       throw new ShiftAddError(
@@ -242,7 +241,8 @@ function readAddedTokens(field: Json | undefined, path: string): AddedToken[] {
 
 function largestId(inner: HuggingFaceTokenizer, added: AddedToken[]): number {
   let largest = -1;
-  for (const id of inner.get_vocab(true).values()) if (id > largest) largest = id;
+  const { tokens_to_ids: ids } = inner.model as unknown as { tokens_to_ids: Map<string, number> };
+  for (const id of ids.values()) if (id > largest) largest = id;
   for (const { id } of added) if (id > largest) largest = id;
   return largest;
 }

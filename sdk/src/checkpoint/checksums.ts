@@ -1,4 +1,4 @@
-/** Verifies the SHA-256 of every stored tensor of a packed folder, reading the files once through a bounded buffer. */
+/** Verifies the SHA-256 of every stored tensor of a packed folder, reading the files once through two bounded buffers. */
 import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { ShiftAddError, fromFileSystem } from '../errors.js';
@@ -14,7 +14,7 @@ export async function verifyChecksums(
 ): Promise<void> {
   if (folder.quantization === null) return;
   const { checksums } = folder.quantization;
-  const buffer = new Uint8Array(bufferBytes);
+  const buffers = [new Uint8Array(bufferBytes), new Uint8Array(bufferBytes)];
   let verified = 0;
   for (const name of checksums.keys()) {
     if (!folder.stored.has(name)) {
@@ -35,25 +35,32 @@ export async function verifyChecksums(
       throw fromFileSystem(error, path, 'Download or copy the model folder again.');
     }
     try {
-      for (const tensor of tensors) {
-        const hash = createHash('sha256');
-        for (let done = 0; done < tensor.bytes;) {
-          signal?.throwIfAborted();
-          const { bytesRead } = await file.read(
-            buffer,
-            0,
-            Math.min(bufferBytes, tensor.bytes - done),
-            tensor.offset + done,
-          );
-          if (bytesRead === 0) throw wrong(tensor, 'the file ended inside it');
-          hash.update(buffer.subarray(0, bytesRead));
-          done += bytesRead;
-          verified += bytesRead;
-          onBytes?.(verified);
+      let at = 0; // index in tensors
+      let hash = createHash('sha256');
+      let from = tensors[0]?.offset ?? 0;
+      let next = file.read(buffers[0]!, 0, bufferBytes, from);
+      for (let turn = 0; at < tensors.length; turn++) {
+        signal?.throwIfAborted();
+        const { bytesRead } = await next;
+        if (bytesRead === 0) throw wrong(tensors[at]!, 'the file ended inside it');
+        const buffer = buffers[turn % 2]!;
+        const to = from + bytesRead;
+        next = file.read(buffers[(turn + 1) % 2]!, 0, bufferBytes, to); // while this part is hashed
+        next.catch(() => undefined); // awaited in the next turn; closing the file waits for the last one
+        while (at < tensors.length && (tensors[at]!.offset < to || tensors[at]!.bytes === 0)) {
+          const tensor = tensors[at]!;
+          const end = tensor.offset + tensor.bytes;
+          hash.update(buffer.subarray(Math.max(0, tensor.offset - from), Math.min(end, to) - from));
+          if (end > to) break;
+          const sum = hash.digest('hex');
+          if (sum !== checksums.get(tensor.name))
+            throw wrong(tensor, `wanted ${checksums.get(tensor.name)}, found ${sum}`);
+          hash = createHash('sha256');
+          at++;
+          verified += tensor.bytes;
         }
-        const sum = hash.digest('hex');
-        if (sum !== checksums.get(tensor.name))
-          throw wrong(tensor, `wanted ${checksums.get(tensor.name)}, found ${sum}`);
+        onBytes?.(verified);
+        from = to;
       }
     } finally {
       await file.close();
