@@ -21,6 +21,7 @@ namespace shiftadd {
 constexpr uint32_t kTileRows = 32;
 constexpr uint32_t kQuadColumns = 16;
 constexpr uint32_t kKBlockColumns = 128;
+constexpr uint32_t kKBlockQuads = kKBlockColumns / kQuadColumns;
 constexpr uint32_t kBlockBytes = 64;
 constexpr uint32_t kMaxPlanes = 8;
 constexpr uint32_t kMaxScaleTerms = 4;

@@ -14,6 +14,8 @@ constexpr uint32_t kTableTokens = 16;    // tokens of one packed item: enough to
 constexpr uint32_t kPanelTokens = 12;     // from here on the panel product is faster, see benchmarks/
 constexpr uint32_t kMaxPanelTokens = 128;
 constexpr uint32_t kItemTiles = 16;      // tiles of one packed item: larger row groups are split between threads
+constexpr uint32_t kMaxBlocks = 4;       // scale blocks of a k-block
+constexpr size_t kReadAhead = 4096;      // bytes between the block that is used and the one that is fetched
 constexpr uint32_t kFewTokens = 4;       // below this, building a dense panel costs more than it saves
 
 }  // namespace
@@ -129,7 +131,7 @@ bool CpuPackedWeights::needs(uint32_t rows, PackedInputKind* kind) const {
 }
 
 size_t CpuPackedWeights::scratch_bytes() const {
-  const size_t tables = sizeof(LookupTables) + size_t{kTableTokens} * kItemTiles * kTileRows * sizeof(float);
+  const size_t tables = kMaxBlocks * sizeof(LookupTables) + size_t{kTableTokens} * kItemTiles * kTileRows * sizeof(float);
   const size_t panel = size_t{kMaxQuads} * kQuadColumns * kPanelRows * sizeof(int16_t) +
                        size_t{kMaxPanelTokens} * (kPanelRows + 1) * sizeof(float);
   return std::max(tables, panel);
@@ -159,6 +161,21 @@ void CpuPackedWeights::store(const float* sums, uint32_t first_row, uint32_t cou
     for (uint32_t r = 0; r < count; ++r) line[first_row + r] = row_scales_[first_row + r] * sums[r];
 }
 
+// Builds the tables of one scale block of one token and returns the scale of their sums; 0 when there is nothing to add.
+float CpuPackedWeights::build(const LinearInputView& input, const PackedInput& prepared, uint32_t token, uint32_t row_group,
+                              uint32_t quad, uint32_t quads, const uint8_t* ahead, LookupTables* tables) const {
+  const uint32_t planes = matrix_.shape.planes, block = quad / block_quads_;
+  const float block_scale = block_scales_[size_t{row_group} * blocks_ + block];
+  const int16_t* scales = scales_of(row_group, quad);
+  if (matrix_.shape.group_columns == 1)
+    return block_scale * kernels_.build_column_tables(input.x + token * input.stride + size_t{quad} * kQuadColumns, scales,
+                                                      quads, planes, precision_, tables);
+  const float s = prepared.scale(token, block) * (block_scale * 32768.0f);
+  if (!std::isnan(s) && s != 0)
+    kernels_.build_tables(prepared.values(token, quad), scales, quads, planes, precision_, ahead, tables);
+  return s;
+}
+
 void CpuPackedWeights::multiply_tables(size_t item, const LinearInputView& input, float* out, void* scratch) const {
   const PackedShape& shape = matrix_.shape;
   const size_t parts = (shape.tiles_in(0) + kItemTiles - 1) / kItemTiles;
@@ -168,34 +185,33 @@ void CpuPackedWeights::multiply_tables(size_t item, const LinearInputView& input
   if (first_tile >= shape.tiles_in(row_group)) return;  // the last row group may have fewer parts
   const uint32_t tokens = std::min(kTableTokens, input.rows - first_token);
   const uint32_t tiles = std::min(kItemTiles, shape.tiles_in(row_group) - first_tile), padded_rows = tiles * kTileRows;
-  LookupTables* tables = static_cast<LookupTables*>(scratch);
-  float* sums = reinterpret_cast<float*>(tables + 1);  // [token][padded row]
+  LookupTables* tables = static_cast<LookupTables*>(scratch);  // one per scale block of a k-block
+  float* sums = reinterpret_cast<float*>(tables + kMaxBlocks);  // [token][padded row]
   std::fill(sums, sums + size_t{tokens} * padded_rows, 0.0f);
 
   PackedInputKind kind;
   needs(input.rows, &kind);
   const PackedInput& prepared = input.prepared[kind.index()];
-  for (uint32_t block = 0; block < blocks_; ++block) {
-    const uint32_t quad = block * block_quads_, k_block = quad * kQuadColumns / kKBlockColumns;
-    const uint32_t quads = std::min(block_quads_, shape.quads() - quad), skipped = quad - k_block * (kKBlockColumns / kQuadColumns);
-    const size_t tile_stride = size_t{shape.quads_in(k_block)} * shape.planes * kBlockBytes;
-    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_stride +
-                            size_t{skipped} * shape.planes * kBlockBytes;
-    const float block_scale = block_scales_[size_t{row_group} * blocks_ + block];
-    for (uint32_t m = first_token; m < first_token + tokens; ++m) {
-      float* y = sums + size_t{m - first_token} * padded_rows;
-      float s = 0;
-      if (shape.group_columns == 8) {
-        s = prepared.scale(m, block) * (block_scale * 32768.0f);
-        if (!std::isnan(s) && s != 0)
-          kernels_.build_tables(prepared.values(m, quad), scales_of(row_group, quad), quads, shape.planes, precision_, tables);
-      } else {
-        s = block_scale * kernels_.build_column_tables(input.x + m * input.stride + size_t{quad} * kQuadColumns,
-                                                       scales_of(row_group, quad), quads, shape.planes, precision_, tables);
-      }
-      if (std::isnan(s)) std::fill(y, y + padded_rows, s);
-      if (std::isnan(s) || s == 0) continue;
-      kernels_.accumulate(blocks, tile_stride, *tables, quads, shape.planes, tiles, precision_, s, y);
+  for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
+    const uint32_t first_quad = k_block * kKBlockQuads, quads = shape.quads_in(k_block);
+    const size_t tile_bytes = size_t{quads} * shape.planes * kBlockBytes;
+    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_bytes;
+    for (uint32_t m = 0; m < tokens; ++m) {
+      // The first token reads from memory: a steady stream runs ahead of it, fed by the table build for the first tile.
+      // For the others the blocks are in the cache.
+      const size_t lead = m == 0 ? kReadAhead : 0;
+      float* y = sums + size_t{m} * padded_rows;
+      float s[kMaxBlocks];
+      for (uint32_t quad = 0, n = 0; quad < quads; quad += block_quads_, ++n)
+        s[n] = build(input, prepared, first_token + m, row_group, first_quad + quad, std::min(block_quads_, quads - quad),
+                     blocks + lead + size_t{quad} * shape.planes * kBlockBytes, &tables[n]);
+      for (uint32_t tile = 0; tile < tiles; ++tile)
+        for (uint32_t quad = 0, n = 0; quad < quads; quad += block_quads_, ++n) {
+          const uint8_t* from = blocks + tile * tile_bytes + size_t{quad} * shape.planes * kBlockBytes;
+          if (s[n] != 0)
+            kernels_.accumulate(from, from + (tile == 0 ? 0 : lead), tables[n], std::min(block_quads_, quads - quad),
+                                shape.planes, precision_, s[n], y + tile * kTileRows);
+        }
     }
   }
   const uint32_t first_row = row_group * shape.group_rows + first_tile * kTileRows;
@@ -220,8 +236,8 @@ void CpuPackedWeights::multiply_panel(size_t item, const LinearInputView& input,
   needs(input.rows, &kind);
   const PackedInput& prepared = input.prepared[kind.index()];
   for (uint32_t block = 0; block < blocks_; ++block) {
-    const uint32_t quad = block * block_quads_, k_block = quad * kQuadColumns / kKBlockColumns;
-    const uint32_t quads = std::min(block_quads_, shape.quads() - quad), skipped = quad - k_block * (kKBlockColumns / kQuadColumns);
+    const uint32_t quad = block * block_quads_, k_block = quad / kKBlockQuads;
+    const uint32_t quads = std::min(block_quads_, shape.quads() - quad), skipped = quad % kKBlockQuads;
     const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) +
                             (size_t{tile} * shape.quads_in(k_block) + skipped) * shape.planes * kBlockBytes;
     kernels_.decode_panel(blocks, scales_of(row_group, quad), quads, shape.planes, shape.group_columns, panel);

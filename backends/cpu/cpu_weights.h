@@ -62,6 +62,8 @@ class CpuPackedWeights final : public CpuWeights {
 
  private:
   bool uses_panel(uint32_t rows) const;
+  float build(const LinearInputView& input, const PackedInput& prepared, uint32_t token, uint32_t row_group, uint32_t quad,
+              uint32_t quads, const uint8_t* ahead, LookupTables* tables) const;
   void multiply_tables(size_t item, const LinearInputView& input, float* out, void* scratch) const;
   void multiply_panel(size_t item, const LinearInputView& input, float* out, void* scratch) const;
   const int16_t* scales_of(uint32_t row_group, uint32_t quad) const;

@@ -70,17 +70,17 @@ struct Kernels {
   // chunks, then the entries 8..15. Returns X / R; 0 when X is tiny, NaN when a value is not finite.
   float (*prepare)(const float* x, uint32_t quads, Precision precision, int16_t* base);
 
-  // Tables of groups of 8 columns. scales: u as [quad][plane][2].
+  // Tables of groups of 8 columns. scales: u as [quad][plane][2]. Meanwhile fetches quads * planes blocks at `ahead`.
   void (*build_tables)(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
-                       LookupTables* tables);
+                       const uint8_t* ahead, LookupTables* tables);
 
   // Tables of groups of 1 column. scales: u as [quad][plane][16]. Returns A / Q; 0 when A is tiny, NaN as above.
   float (*build_column_tables)(const float* x, const int16_t* scales, uint32_t quads, uint32_t planes,
                                Precision precision, LookupTables* tables);
 
-  // blocks: [tile][quad][plane][64 bytes], tiles `tile_stride` bytes apart. Adds s * sum to y[32 * tiles].
-  void (*accumulate)(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads,
-                     uint32_t planes, uint32_t tiles, Precision precision, float s, float* y);
+  // Adds s * sum of one tile, blocks [quad][plane][64 bytes], to y[32]. Meanwhile fetches as many blocks at `ahead`.
+  void (*accumulate)(const uint8_t* blocks, const uint8_t* ahead, const LookupTables& tables, uint32_t quads,
+                     uint32_t planes, Precision precision, float s, float* y);
 
   // x rounded to integers of at most kPanelRange: out[c] = rne(x[c] * kPanelRange / max |x|). Returns max |x| / kPanelRange;
   // 0 (and zeros) when it is tiny, NaN when a value is not finite.

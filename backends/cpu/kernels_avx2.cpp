@@ -42,85 +42,77 @@ inline void flush(Bytes low, Bytes high, int32_t bias, int shift, __m256 s, floa
 }
 
 template <uint32_t kPlanes>
-void accumulate_exact(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
-                      uint32_t tiles, float s, float* y) {
+void accumulate_exact(const uint8_t* blocks, const uint8_t* ahead, const uint8_t* table, uint32_t quads,
+                      float s, float* y) {
   const Bytes mask = _mm256_set1_epi8(15);
   const __m256 scale = _mm256_set1_ps(s);
   // A 16-bit lane sums at most 8 quads x 2 halves x 8 planes bytes of one row: 128 * 255 < 2^16, two lanes too.
   const int32_t bias = static_cast<int32_t>(quads * 4 * kPlanes) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
-    const uint8_t* blocks = tile_blocks;
-    ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
-    const uint8_t* table = tables;
-    for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, table += kTableBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(blocks + kReadAhead), _MM_HINT_T0);
-      for (int half = 0; half < 64; half += 32) {
-        const Bytes packed = load(blocks + half);
-        const Bytes a = _mm256_and_si256(packed, mask);
-        const Bytes b = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
-        const Bytes low = load(table + half), high = load(table + 64 + half);
-        low_a.add(lookup(low, a));
-        high_a.add(lookup(high, a));
-        low_b.add(lookup(low, b));
-        high_b.add(lookup(high, b));
-      }
+  ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
+  for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, ahead += 64, table += kTableBytes) {
+    x86::fetch(ahead);
+    for (int half = 0; half < 64; half += 32) {
+      const Bytes packed = load(blocks + half);
+      const Bytes a = _mm256_and_si256(packed, mask);
+      const Bytes b = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
+      const Bytes low = load(table + half), high = load(table + 64 + half);
+      low_a.add(lookup(low, a));
+      high_a.add(lookup(high, a));
+      low_b.add(lookup(low, b));
+      high_b.add(lookup(high, b));
     }
-    flush(low_a.rows(), high_a.rows(), bias, 8, scale, y);
-    flush(low_b.rows(), high_b.rows(), bias, 8, scale, y + 16);
   }
+  flush(low_a.rows(), high_a.rows(), bias, 8, scale, y);
+  flush(low_b.rows(), high_b.rows(), bias, 8, scale, y + 16);
 }
 
 template <uint32_t kPlanes>
-void accumulate_fast(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
-                     uint32_t tiles, float s, float* y) {
+void accumulate_fast(const uint8_t* blocks, const uint8_t* ahead, const uint8_t* table, uint32_t quads,
+                     float s, float* y) {
   // Sixteen low entries of 4 bits fill a byte: that many quads (two halves of kPlanes entries each) are added unwidened.
   constexpr uint32_t kLowQuads = kPlanes <= 2 ? 4 : kPlanes <= 4 ? 2 : 1;
   const Bytes mask = _mm256_set1_epi8(15);
   const __m256 scale = _mm256_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
-    const uint8_t* blocks = tile_blocks;
-    ByteSum low_a, high_a, low_b, high_b;
-    const uint8_t* table = tables;
-    for (uint32_t q = 0; q < quads;) {
-      Bytes la = _mm256_setzero_si256(), lb = la;
-      for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end;
-           ++q, blocks += 64 * kPlanes, table += kTableBytes * kPlanes) {
-        for (int half = 0; half < 64; half += 32) {
-          Bytes ha = _mm256_setzero_si256(), hb = ha;
-          for (uint32_t p = 0; p < kPlanes; ++p) {
-            if (half == 0) _mm_prefetch(reinterpret_cast<const char*>(blocks + 64 * p + kReadAhead), _MM_HINT_T0);
-            const Bytes packed = load(blocks + 64 * p + half);
-            const Bytes a = _mm256_and_si256(packed, mask);
-            const Bytes b = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
-            const Bytes low = load(table + kTableBytes * p + half), high = load(table + kTableBytes * p + 64 + half);
-            la = add8(la, lookup(low, a));
-            ha = add8(ha, lookup(high, a));
-            lb = add8(lb, lookup(low, b));
-            hb = add8(hb, lookup(high, b));
-          }
-          high_a.add(ha);
-          high_b.add(hb);
+  ByteSum low_a, high_a, low_b, high_b;
+  for (uint32_t q = 0; q < quads;) {
+    Bytes la = _mm256_setzero_si256(), lb = la;
+    for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end;
+         ++q, blocks += 64 * kPlanes, ahead += 64 * kPlanes, table += kTableBytes * kPlanes) {
+      for (int half = 0; half < 64; half += 32) {
+        Bytes ha = _mm256_setzero_si256(), hb = ha;
+        for (uint32_t p = 0; p < kPlanes; ++p) {
+          if (half == 0) x86::fetch(ahead + 64 * p);
+          const Bytes packed = load(blocks + 64 * p + half);
+          const Bytes a = _mm256_and_si256(packed, mask);
+          const Bytes b = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
+          const Bytes low = load(table + kTableBytes * p + half), high = load(table + kTableBytes * p + 64 + half);
+          la = add8(la, lookup(low, a));
+          ha = add8(ha, lookup(high, a));
+          lb = add8(lb, lookup(low, b));
+          hb = add8(hb, lookup(high, b));
         }
+        high_a.add(ha);
+        high_b.add(hb);
       }
-      low_a.add(la);
-      low_b.add(lb);
     }
-    flush(low_a.rows(), high_a.rows(), bias, 4, scale, y);
-    flush(low_b.rows(), high_b.rows(), bias, 4, scale, y + 16);
+    low_a.add(la);
+    low_b.add(lb);
   }
+  flush(low_a.rows(), high_a.rows(), bias, 4, scale, y);
+  flush(low_b.rows(), high_b.rows(), bias, 4, scale, y + 16);
 }
 
-void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
-                uint32_t tiles, Precision precision, float s, float* y) {
-  using Accumulate = void (*)(const uint8_t*, size_t, const uint8_t*, uint32_t, uint32_t, float, float*);
+void accumulate(const uint8_t* blocks, const uint8_t* ahead, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                Precision precision, float s, float* y) {
+  using Accumulate = void (*)(const uint8_t*, const uint8_t*, const uint8_t*, uint32_t, float, float*);
   static constexpr Accumulate kExact[] = {accumulate_exact<1>, accumulate_exact<2>, accumulate_exact<3>,
                                           accumulate_exact<4>, accumulate_exact<5>, accumulate_exact<6>,
                                           accumulate_exact<7>, accumulate_exact<8>};
   static constexpr Accumulate kFast[] = {accumulate_fast<1>, accumulate_fast<2>, accumulate_fast<3>,
                                          accumulate_fast<4>, accumulate_fast<5>, accumulate_fast<6>,
                                          accumulate_fast<7>, accumulate_fast<8>};
-  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tile_stride, tables.bytes, quads, tiles, s, y);
+  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, ahead, tables.bytes, quads, s, y);
 }
 
 // Splits T of two chunks, entries 0..7 and 8..15, into 32 low and 32 high bytes.
@@ -158,12 +150,13 @@ inline void store_column_entries(Bytes v, bool exact, bool first_plane, uint8_t*
 }
 
 void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
-                  LookupTables* tables) {
+                  const uint8_t* ahead, LookupTables* tables) {
   const bool exact = precision == Precision::exact;
   uint8_t* table = tables->bytes;
   for (uint32_t q = 0; q < quads; ++q, base += kQuadEntries) {
     const Bytes first_01 = load(base), first_23 = load(base + 16), second_01 = load(base + 32), second_23 = load(base + 48);
-    for (uint32_t p = 0; p < planes; ++p, scales += 2, table += kTableBytes) {
+    for (uint32_t p = 0; p < planes; ++p, scales += 2, ahead += 64, table += kTableBytes) {
+      x86::fetch(ahead);
       const Bytes left = _mm256_set1_epi16(scales[0]), right = _mm256_set1_epi16(scales[1]);
       store_entries(_mm256_mulhrs_epi16(first_01, left), _mm256_mulhrs_epi16(second_01, left), exact, p == 0, table);
       store_entries(_mm256_mulhrs_epi16(first_23, right), _mm256_mulhrs_epi16(second_23, right), exact, p == 0, table + 32);

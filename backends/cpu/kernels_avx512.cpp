@@ -42,78 +42,70 @@ inline void flush(__m512i low, __m512i high, int32_t bias, int shift, __m512 s, 
 }
 
 template <uint32_t kPlanes>
-void accumulate_exact(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
-                      uint32_t tiles, float s, float* y) {
+void accumulate_exact(const uint8_t* blocks, const uint8_t* ahead, const uint8_t* table, uint32_t quads,
+                      float s, float* y) {
   const Bytes mask = _mm512_set1_epi8(15);
   const __m512 scale = _mm512_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4 * kPlanes) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
-    const uint8_t* blocks = tile_blocks;
-    ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
-    const uint8_t* table = tables;
-    for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, table += kTableBytes) {
-      _mm_prefetch(reinterpret_cast<const char*>(blocks + kReadAhead), _MM_HINT_T0);
-      const Bytes packed = load(blocks);
-      const Bytes a = _mm512_and_si512(packed, mask);
-      const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
-      const Bytes low = load(table), high = load(table + 64);
-      low_a.add(lookup(low, a));
-      high_a.add(lookup(high, a));
-      low_b.add(lookup(low, b));
-      high_b.add(lookup(high, b));
-    }
-    flush(low_a.rows(), high_a.rows(), bias, 8, scale, y);
-    flush(low_b.rows(), high_b.rows(), bias, 8, scale, y + 16);
+  ByteSum low_a, high_a, low_b, high_b;  // a: rows 0..15 of the tile, b: rows 16..31
+  for (uint32_t n = quads * kPlanes; n > 0; --n, blocks += 64, ahead += 64, table += kTableBytes) {
+    x86::fetch(ahead);
+    const Bytes packed = load(blocks);
+    const Bytes a = _mm512_and_si512(packed, mask);
+    const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
+    const Bytes low = load(table), high = load(table + 64);
+    low_a.add(lookup(low, a));
+    high_a.add(lookup(high, a));
+    low_b.add(lookup(low, b));
+    high_b.add(lookup(high, b));
   }
+  flush(low_a.rows(), high_a.rows(), bias, 8, scale, y);
+  flush(low_b.rows(), high_b.rows(), bias, 8, scale, y + 16);
 }
 
 template <uint32_t kPlanes>
-void accumulate_fast(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
-                     uint32_t tiles, float s, float* y) {
+void accumulate_fast(const uint8_t* blocks, const uint8_t* ahead, const uint8_t* table, uint32_t quads,
+                     float s, float* y) {
   constexpr uint32_t kLowQuads = kPlanes == 1 ? 8 : kPlanes == 2 ? 8 : kPlanes == 3 ? 5 : kPlanes == 4 ? 4 : 2;
   const Bytes mask = _mm512_set1_epi8(15);
   const __m512 scale = _mm512_set1_ps(s);
   const int32_t bias = static_cast<int32_t>(quads * 4) * 128;
-  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
-    const uint8_t* blocks = tile_blocks;
-    ByteSum low_a, high_a, low_b, high_b;
-    const uint8_t* table = tables;
-    for (uint32_t q = 0; q < quads;) {
-      Bytes la = _mm512_setzero_si512(), lb = la;  // up to 16 low entries of 4 bits fill a byte
-      for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end; ++q) {
-        Bytes ha = _mm512_setzero_si512(), hb = ha;
-        for (uint32_t p = 0; p < kPlanes; ++p, blocks += 64, table += kTableBytes) {
-          _mm_prefetch(reinterpret_cast<const char*>(blocks + kReadAhead), _MM_HINT_T0);
-          const Bytes packed = load(blocks);
-          const Bytes a = _mm512_and_si512(packed, mask);
-          const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
-          const Bytes low = load(table), high = load(table + 64);
-          la = add8(la, lookup(low, a));
-          ha = add8(ha, lookup(high, a));
-          lb = add8(lb, lookup(low, b));
-          hb = add8(hb, lookup(high, b));
-        }
-        high_a.add(ha);
-        high_b.add(hb);
+  ByteSum low_a, high_a, low_b, high_b;
+  for (uint32_t q = 0; q < quads;) {
+    Bytes la = _mm512_setzero_si512(), lb = la;  // up to 16 low entries of 4 bits fill a byte
+    for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end; ++q) {
+      Bytes ha = _mm512_setzero_si512(), hb = ha;
+      for (uint32_t p = 0; p < kPlanes; ++p, blocks += 64, ahead += 64, table += kTableBytes) {
+        x86::fetch(ahead);
+        const Bytes packed = load(blocks);
+        const Bytes a = _mm512_and_si512(packed, mask);
+        const Bytes b = _mm512_and_si512(_mm512_srli_epi16(packed, 4), mask);
+        const Bytes low = load(table), high = load(table + 64);
+        la = add8(la, lookup(low, a));
+        ha = add8(ha, lookup(high, a));
+        lb = add8(lb, lookup(low, b));
+        hb = add8(hb, lookup(high, b));
       }
-      low_a.add(la);
-      low_b.add(lb);
+      high_a.add(ha);
+      high_b.add(hb);
     }
-    flush(low_a.rows(), high_a.rows(), bias, 4, scale, y);
-    flush(low_b.rows(), high_b.rows(), bias, 4, scale, y + 16);
+    low_a.add(la);
+    low_b.add(lb);
   }
+  flush(low_a.rows(), high_a.rows(), bias, 4, scale, y);
+  flush(low_b.rows(), high_b.rows(), bias, 4, scale, y + 16);
 }
 
-void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
-                uint32_t tiles, Precision precision, float s, float* y) {
-  using Accumulate = void (*)(const uint8_t*, size_t, const uint8_t*, uint32_t, uint32_t, float, float*);
+void accumulate(const uint8_t* blocks, const uint8_t* ahead, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                Precision precision, float s, float* y) {
+  using Accumulate = void (*)(const uint8_t*, const uint8_t*, const uint8_t*, uint32_t, float, float*);
   static constexpr Accumulate kExact[] = {accumulate_exact<1>, accumulate_exact<2>, accumulate_exact<3>,
                                           accumulate_exact<4>, accumulate_exact<5>, accumulate_exact<6>,
                                           accumulate_exact<7>, accumulate_exact<8>};
   static constexpr Accumulate kFast[] = {accumulate_fast<1>, accumulate_fast<2>, accumulate_fast<3>,
                                          accumulate_fast<4>, accumulate_fast<5>, accumulate_fast<6>,
                                          accumulate_fast<7>, accumulate_fast<8>};
-  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, tile_stride, tables.bytes, quads, tiles, s, y);
+  (precision == Precision::exact ? kExact : kFast)[planes - 1](blocks, ahead, tables.bytes, quads, s, y);
 }
 
 inline __m512i add_products(__m512i sum, __m512i a, __m512i b) {
@@ -125,13 +117,14 @@ inline __m512i add_products(__m512i sum, __m512i a, __m512i b) {
 namespace x86 {
 
 void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
-                      LookupTables* tables) {
+                      const uint8_t* ahead, LookupTables* tables) {
   const bool exact = precision == Precision::exact;
   const Bytes part = _mm512_set1_epi16(exact ? 255 : 15);
   uint8_t* table = tables->bytes;
   for (uint32_t q = 0; q < quads; ++q, base += kQuadEntries) {
     const Bytes first = load(base), second = load(base + 32);  // entries 0..7 and 8..15 of the four chunks
-    for (uint32_t p = 0; p < planes; ++p, scales += 2, table += kTableBytes) {
+    for (uint32_t p = 0; p < planes; ++p, scales += 2, ahead += 64, table += kTableBytes) {
+      x86::fetch(ahead);
       const Bytes u = _mm512_inserti64x4(_mm512_set1_epi16(scales[0]), _mm256_set1_epi16(scales[1]), 1);
       const Bytes x = _mm512_mulhrs_epi16(first, u), y = _mm512_mulhrs_epi16(second, u);
       const Bytes high = exact ? _mm512_packs_epi16(_mm512_srai_epi16(x, 8), _mm512_srai_epi16(y, 8))

@@ -49,7 +49,7 @@ void panel_product_512(const int16_t* x, size_t x_stride, uint32_t tokens, const
 
 // In kernels_avx512.cpp.
 void build_tables_512(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
-                      LookupTables* tables);
+                      const uint8_t* ahead, LookupTables* tables);
 void dense_tile_512(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y,
                     size_t y_stride);
 

@@ -16,8 +16,8 @@ inline void flush(Bytes low, Bytes high, unsigned shift, __m512 s, float* y) {
 }
 
 template <uint32_t kPlanes, bool kExact>
-void accumulate_planes(const uint8_t* tile_blocks, size_t tile_stride, const uint8_t* tables, uint32_t quads,
-                       uint32_t tiles, float s, float* y) {
+void accumulate_planes(const uint8_t* blocks, const uint8_t* ahead, const uint8_t* table, uint32_t quads,
+                       float s, float* y) {
   // Byte 4 r + j of an index vector comes from byte 16 j + r of a block, and looks up table j: entries 16 j + nibble.
   alignas(64) uint8_t source[64], lanes[64];
   for (uint8_t r = 0; r < 16; ++r)
@@ -26,43 +26,39 @@ void accumulate_planes(const uint8_t* tile_blocks, size_t tile_stride, const uin
   const __m512 scale = _mm512_set1_ps(s);
   // Bytes that carry + 128 are added as unsigned ones; the sum starts with that taken away.
   const Bytes start = _mm512_set1_epi32(-128 * 4 * static_cast<int32_t>(quads * (kExact ? kPlanes : 1)));
-  for (uint32_t tile = 0; tile < tiles; ++tile, tile_blocks += tile_stride, y += 32) {
-    const uint8_t* blocks = tile_blocks;
-    const uint8_t* table = tables;
-    Bytes low_a = _mm512_setzero_si512(), low_b = low_a, high_a = start, high_b = start;  // a: rows 0..15, b: 16..31
-    for (uint32_t q = 0; q < quads; ++q)
-      for (uint32_t p = 0; p < kPlanes; ++p, blocks += 64, table += kTableBytes) {
-        _mm_prefetch(reinterpret_cast<const char*>(blocks + kReadAhead), _MM_HINT_T0);
-        const Bytes packed = _mm512_permutexvar_epi8(order, load(blocks));
-        // (x & mask) | table_of
-        const Bytes a = _mm512_ternarylogic_epi32(packed, mask, table_of, 0xea);
-        const Bytes b = _mm512_ternarylogic_epi32(_mm512_srli_epi16(packed, 4), mask, table_of, 0xea);
-        const Bytes low = load(table), high = load(table + 64);
-        low_a = _mm512_dpbusd_epi32(low_a, _mm512_permutexvar_epi8(a, low), ones);
-        low_b = _mm512_dpbusd_epi32(low_b, _mm512_permutexvar_epi8(b, low), ones);
-        const Bytes above_a = _mm512_permutexvar_epi8(a, high), above_b = _mm512_permutexvar_epi8(b, high);
-        if (kExact || p == 0) {
-          high_a = _mm512_dpbusd_epi32(high_a, above_a, ones);
-          high_b = _mm512_dpbusd_epi32(high_b, above_b, ones);
-        } else {
-          high_a = _mm512_dpbusd_epi32(high_a, ones, above_a);
-          high_b = _mm512_dpbusd_epi32(high_b, ones, above_b);
-        }
+  Bytes low_a = _mm512_setzero_si512(), low_b = low_a, high_a = start, high_b = start;  // a: rows 0..15, b: 16..31
+  for (uint32_t q = 0; q < quads; ++q)
+    for (uint32_t p = 0; p < kPlanes; ++p, blocks += 64, ahead += 64, table += kTableBytes) {
+      x86::fetch(ahead);
+      const Bytes packed = _mm512_permutexvar_epi8(order, load(blocks));
+      // (x & mask) | table_of
+      const Bytes a = _mm512_ternarylogic_epi32(packed, mask, table_of, 0xea);
+      const Bytes b = _mm512_ternarylogic_epi32(_mm512_srli_epi16(packed, 4), mask, table_of, 0xea);
+      const Bytes low = load(table), high = load(table + 64);
+      low_a = _mm512_dpbusd_epi32(low_a, _mm512_permutexvar_epi8(a, low), ones);
+      low_b = _mm512_dpbusd_epi32(low_b, _mm512_permutexvar_epi8(b, low), ones);
+      const Bytes above_a = _mm512_permutexvar_epi8(a, high), above_b = _mm512_permutexvar_epi8(b, high);
+      if (kExact || p == 0) {
+        high_a = _mm512_dpbusd_epi32(high_a, above_a, ones);
+        high_b = _mm512_dpbusd_epi32(high_b, above_b, ones);
+      } else {
+        high_a = _mm512_dpbusd_epi32(high_a, ones, above_a);
+        high_b = _mm512_dpbusd_epi32(high_b, ones, above_b);
       }
-    flush(low_a, high_a, kExact ? 8 : 4, scale, y);
-    flush(low_b, high_b, kExact ? 8 : 4, scale, y + 16);
-  }
+    }
+  flush(low_a, high_a, kExact ? 8 : 4, scale, y);
+  flush(low_b, high_b, kExact ? 8 : 4, scale, y + 16);
 }
 
-void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
-                uint32_t tiles, Precision precision, float s, float* y) {
-  using Accumulate = void (*)(const uint8_t*, size_t, const uint8_t*, uint32_t, uint32_t, float, float*);
+void accumulate(const uint8_t* blocks, const uint8_t* ahead, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                Precision precision, float s, float* y) {
+  using Accumulate = void (*)(const uint8_t*, const uint8_t*, const uint8_t*, uint32_t, float, float*);
   static constexpr Accumulate kByPlanes[2][kMaxTablePlanes] = {
       {accumulate_planes<1, false>, accumulate_planes<2, false>, accumulate_planes<3, false>, accumulate_planes<4, false>,
        accumulate_planes<5, false>, accumulate_planes<6, false>, accumulate_planes<7, false>, accumulate_planes<8, false>},
       {accumulate_planes<1, true>, accumulate_planes<2, true>, accumulate_planes<3, true>, accumulate_planes<4, true>,
        accumulate_planes<5, true>, accumulate_planes<6, true>, accumulate_planes<7, true>, accumulate_planes<8, true>}};
-  kByPlanes[precision == Precision::exact][planes - 1](blocks, tile_stride, tables.bytes, quads, tiles, s, y);
+  kByPlanes[precision == Precision::exact][planes - 1](blocks, ahead, tables.bytes, quads, s, y);
 }
 
 inline __m512i add_products(__m512i sum, __m512i a, __m512i b) { return _mm512_dpwssd_epi32(sum, a, b); }

@@ -53,7 +53,7 @@ void store_entry(int32_t entry, Precision precision, uint32_t plane, uint8_t* lo
 }
 
 void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
-                  LookupTables* tables) {
+                  const uint8_t*, LookupTables* tables) {
   for (uint32_t q = 0; q < quads; ++q)
     for (uint32_t p = 0; p < planes; ++p)
       for (uint32_t j = 0; j < 4; ++j)
@@ -99,31 +99,27 @@ float build_column_tables(const float* x, const int16_t* scales, uint32_t quads,
   return largest / range;
 }
 
-void accumulate(const uint8_t* blocks, size_t tile_stride, const LookupTables& tables, uint32_t quads, uint32_t planes,
-                uint32_t tiles, Precision precision, float s, float* y) {
+void accumulate(const uint8_t* block, const uint8_t*, const LookupTables& tables, uint32_t quads, uint32_t planes,
+                Precision precision, float s, float* y) {
   const bool exact = precision == Precision::exact;
-  for (uint32_t tile = 0; tile < tiles; ++tile, y += 32) {
-    const uint8_t* block = blocks + tile * tile_stride;
-    int32_t low_sum[32] = {}, high_sum[32] = {};
-    for (uint32_t q = 0; q < quads; ++q)
-      for (uint32_t p = 0; p < planes; ++p, block += 64) {
-        const uint8_t* low = tables.bytes + (q * planes + p) * kTableBytes;
-        const uint8_t* high = low + 64;
-        for (uint32_t j = 0; j < 4; ++j)
-          for (uint32_t r = 0; r < 16; ++r) {
-            const uint32_t byte = block[16 * j + r], a = 16 * j + (byte & 15), b = 16 * j + (byte >> 4);
-            low_sum[r] += low[a];
-            low_sum[r + 16] += low[b];
-            // In fast precision only plane 0 carries the bias that makes the byte unsigned.
-            const bool biased = exact || p == 0;
-            high_sum[r] += biased ? high[a] : static_cast<int8_t>(high[a]);
-            high_sum[r + 16] += biased ? high[b] : static_cast<int8_t>(high[b]);
-          }
-      }
-    const int32_t bias = static_cast<int32_t>(quads) * 4 * 128 * (exact ? static_cast<int32_t>(planes) : 1);
-    for (uint32_t r = 0; r < 32; ++r)
-      y[r] += s * static_cast<float>((high_sum[r] - bias) * (exact ? 256 : 16) + low_sum[r]);
-  }
+  int32_t low_sum[32] = {}, high_sum[32] = {};
+  for (uint32_t q = 0; q < quads; ++q)
+    for (uint32_t p = 0; p < planes; ++p, block += 64) {
+      const uint8_t* low = tables.bytes + (q * planes + p) * kTableBytes;
+      const uint8_t* high = low + 64;
+      for (uint32_t j = 0; j < 4; ++j)
+        for (uint32_t r = 0; r < 16; ++r) {
+          const uint32_t byte = block[16 * j + r], a = 16 * j + (byte & 15), b = 16 * j + (byte >> 4);
+          low_sum[r] += low[a];
+          low_sum[r + 16] += low[b];
+          // In fast precision only plane 0 carries the bias that makes the byte unsigned.
+          const bool biased = exact || p == 0;
+          high_sum[r] += biased ? high[a] : static_cast<int8_t>(high[a]);
+          high_sum[r + 16] += biased ? high[b] : static_cast<int8_t>(high[b]);
+        }
+    }
+  const int32_t bias = static_cast<int32_t>(quads) * 4 * 128 * (exact ? static_cast<int32_t>(planes) : 1);
+  for (uint32_t r = 0; r < 32; ++r) y[r] += s * static_cast<float>((high_sum[r] - bias) * (exact ? 256 : 16) + low_sum[r]);
 }
 
 float round_activations(const float* x, uint32_t columns, int16_t* out) {

@@ -8,8 +8,6 @@
 
 namespace shiftadd {
 
-constexpr size_t kReadAhead = 4096;  // bytes between a block and the one prefetched
-
 namespace x86 {
 
 float prepare(const float* x, uint32_t quads, Precision precision, int16_t* base);
@@ -32,6 +30,8 @@ void gate(float* gate, const float* up, size_t n);
 void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y, size_t y_stride);
 void widen_half(const uint16_t* half, float* out, size_t n);
 void narrow_half(const float* in, uint16_t* half, size_t n);
+
+static inline void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
 
 static inline float largest_of(__m256 v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
