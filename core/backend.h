@@ -7,9 +7,9 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <span>
 
+#include "core/function_ref.h"
 #include "core/packed_matrix.h"
 #include "core/status.h"
 #include "core/tensor.h"
@@ -91,7 +91,7 @@ class Backend {
   // For calibration: h += x^T x over the rows; h: columns x columns on the host, only its upper triangle is kept valid.
   virtual void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) = 0;
   // For host-side stages that share the threads: work(item) for every item.
-  virtual void parallel(size_t count, const std::function<void(size_t)>& work) = 0;
+  virtual void parallel(size_t count, FunctionRef<void(size_t)> work) = 0;
 };
 
 }  // namespace shiftadd

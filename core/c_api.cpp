@@ -164,6 +164,13 @@ sa_status sa_session_sample(sa_session* session, const sa_sampling* sampling, in
   return finish(session->session->sample(converted, token));
 }
 
+sa_status sa_session_decode_draft(sa_session* session, int32_t token, const int32_t* draft, size_t count,
+                                  int32_t* tokens, int32_t* produced, const int32_t* cancel) {
+  if (session == nullptr || (draft == nullptr && count > 0) || tokens == nullptr || produced == nullptr)
+    return null_argument();
+  return finish(session->session->decode_draft(token, {draft, count}, tokens, produced, Cancel(cancel)));
+}
+
 sa_status sa_session_rewind(sa_session* session, int32_t position) {
   if (session == nullptr) return null_argument();
   if (position < 0) return finish(invalid_argument("the position must not be negative"));

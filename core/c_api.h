@@ -85,6 +85,11 @@ SA_API sa_status sa_session_seed(sa_session* session, uint64_t seed);
 SA_API sa_status sa_session_prefill(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);
 /* Picks a token from the logits of the last position. */
 SA_API sa_status sa_session_sample(sa_session* session, const sa_sampling* sampling, int32_t* token);
+/* Greedy decoding with a guess: appends `token`, then those of the `count` (at most 7) draft tokens that are what greedy
+ * sampling would have picked. `tokens` (room for count + 1) receives the accepted ones and the token after them, `produced`
+ * their number; the last is not appended. The same tokens as `produced` single steps give. `cancel` as above. */
+SA_API sa_status sa_session_decode_draft(sa_session* session, int32_t token, const int32_t* draft, size_t count,
+                                         int32_t* tokens, int32_t* produced, const int32_t* cancel);
 /* Forgets everything after the first `position` tokens. The logits are gone until the next prefill. */
 SA_API sa_status sa_session_rewind(sa_session* session, int32_t position);
 /* Copies the logits of the last position: `count` must be the vocabulary size. */

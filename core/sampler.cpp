@@ -40,6 +40,10 @@ Status Sampler::sample(std::span<const float> logits, std::span<const int32_t> r
       !(sampling.min_p >= 0 && sampling.min_p <= 1) || !(sampling.repetition_penalty > 0) ||
       !std::isfinite(sampling.temperature) || !std::isfinite(sampling.repetition_penalty))
     return invalid_argument("a sampling option is out of range");
+  if (sampling.repetition_penalty == 1 && (sampling.temperature < kGreedyTemperature || sampling.top_k == 1)) {
+    *token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    return ok_status();
+  }
   candidates_.resize(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
   if (sampling.repetition_penalty != 1) {
@@ -65,6 +69,7 @@ Status Sampler::sample(std::span<const float> logits, std::span<const int32_t> r
   std::sort(candidates_.begin(), candidates_.end(), likelier);
   if (sampling.top_k > 0 && candidates_.size() > sampling.top_k) candidates_.resize(sampling.top_k);
 
+  weights_.reserve(logits.size());  // once: no step after the first allocates
   weights_.resize(candidates_.size());
   double total = 0;
   for (size_t i = 0; i < candidates_.size(); ++i)

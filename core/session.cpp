@@ -78,6 +78,32 @@ Status Session::sample(const Sampling& sampling, int32_t* token) {
   return sampler_.sample(logits_, tokens_, sampling, token);
 }
 
+Status Session::decode_draft(int32_t token, std::span<const int32_t> draft, int32_t* out, int32_t* count,
+                             Cancel cancel) {
+  const size_t rows = draft.size() + 1, vocabulary = model_.spec().vocabulary_size;
+  if (draft.size() > kMaxDraft) return invalid_argument("a draft has at most " + std::to_string(kMaxDraft) + " tokens");
+  if (rows > context_size() - position())
+    return invalid_argument(std::to_string(rows) + " tokens do not fit: " + std::to_string(position()) + " of " +
+                            std::to_string(context_size()) + " positions are taken");
+  int32_t tokens[kMaxDraft + 1] = {token};
+  std::copy(draft.begin(), draft.end(), tokens + 1);
+  SHIFTADD_TRY(check_tokens({tokens, rows}));
+  SHIFTADD_TRY(run_step({tokens, rows}, position(), cancel));
+  draft_logits_.resize((kMaxDraft + 1) * vocabulary);
+  transformer_.logits(0, static_cast<uint32_t>(rows), draft_logits_.data());
+  for (size_t row = 0;; ++row) {
+    const std::span<const float> logits(draft_logits_.data() + row * vocabulary, vocabulary);
+    if (!all_finite(logits)) return not_finite(position() + row);
+    out[row] = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    if (row < draft.size() && out[row] == draft[row]) continue;
+    tokens_.insert(tokens_.end(), tokens, tokens + row + 1);
+    std::copy(logits.begin(), logits.end(), logits_.begin());
+    has_logits_ = true;
+    *count = static_cast<int32_t>(row + 1);
+    return ok_status();
+  }
+}
+
 Status Session::rewind(uint32_t position) {
   if (position > tokens_.size())
     return invalid_argument("cannot rewind to position " + std::to_string(position) + " from " +

@@ -27,12 +27,17 @@ class Cancel {
 
 class Session {
  public:
+  static constexpr uint32_t kMaxDraft = 7;  // few enough for the products of single steps
+
   static Status open(const Model& model, uint32_t context_size, std::unique_ptr<Session>* out);
 
   // Appends tokens and computes the logits of the last. On any failure the position is what it was before; the logits
   // are too, unless the new ones were not finite.
   Status prefill(std::span<const int32_t> tokens, Cancel cancel);
   Status sample(const Sampling& sampling, int32_t* token);
+  // Appends `token` and as many of the draft (at most kMaxDraft) as greedy sampling picks too; out[0 .. *count - 1] are
+  // the accepted tokens and the one after them.
+  Status decode_draft(int32_t token, std::span<const int32_t> draft, int32_t* out, int32_t* count, Cancel cancel);
   Status rewind(uint32_t position);
   Status logits(std::span<float> out) const;
   Status evaluate(std::span<const int32_t> tokens, std::span<float> log_probabilities, Cancel cancel);
@@ -41,7 +46,7 @@ class Session {
   uint32_t position() const { return static_cast<uint32_t>(tokens_.size()); }
   uint32_t context_size() const { return cache_.capacity(); }
   size_t kv_cache_bytes() const { return cache_.bytes(); }
-  size_t scratch_bytes() const { return transformer_.scratch_bytes() + logits_.size() * sizeof(float); }
+  size_t scratch_bytes() const { return transformer_.scratch_bytes() + (logits_.size() + draft_logits_.size()) * sizeof(float); }
 
  private:
   explicit Session(const Model& model) : model_(model), transformer_(model) {}
@@ -54,7 +59,7 @@ class Session {
   KvCache cache_;
   Sampler sampler_;
   std::vector<int32_t> tokens_;
-  std::vector<float> logits_;
+  std::vector<float> logits_, draft_logits_;
   bool has_logits_ = false;
 };
 

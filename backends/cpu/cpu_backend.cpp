@@ -88,7 +88,7 @@ class CpuBackend final : public Backend {
       PackedInputKind kind;
       if (!weights->needs(rows, &kind) || ready[kind.index()]) continue;
       inputs_[kind.index()].prepare(kernels_, precision_, kind, input, stride, rows, static_cast<uint32_t>(stride / 16),
-                                    [&](size_t count, const std::function<void(size_t)>& work) { parallel(count, work); });
+                                    [&](size_t count, FunctionRef<void(size_t)> work) { parallel(count, work); });
       ready[kind.index()] = true;
     }
     reserve_scratch(scratch);
@@ -171,7 +171,7 @@ class CpuBackend final : public Backend {
 
   void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) override;
 
-  void parallel(size_t count, const std::function<void(size_t)>& work) override {
+  void parallel(size_t count, FunctionRef<void(size_t)> work) override {
     pool_.run(count, [&](size_t item, int) { work(item); });
   }
 

@@ -6,7 +6,7 @@
 namespace shiftadd {
 
 void PackedInput::prepare(const Kernels& kernels, Precision precision, PackedInputKind kind, const float* x,
-                          size_t stride, uint32_t rows, uint32_t quads, const Parallel& parallel) {
+                          size_t stride, uint32_t rows, uint32_t quads, Parallel parallel) {
   quads_ = quads;
   quad_values_ = kind.panel ? 16 : kQuadEntries;
   blocks_ = (quads + kind.block_quads - 1) / kind.block_quads;

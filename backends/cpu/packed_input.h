@@ -3,10 +3,10 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <functional>
 #include <vector>
 
 #include "backends/cpu/kernels.h"
+#include "core/function_ref.h"
 
 namespace shiftadd {
 
@@ -20,11 +20,11 @@ struct PackedInputKind {
 
 class PackedInput {
  public:
-  using Parallel = std::function<void(size_t count, const std::function<void(size_t)>& work)>;
+  using Parallel = FunctionRef<void(size_t count, FunctionRef<void(size_t)> work)>;
 
   // x: rows x stride, zero-padded to `quads` quads.
   void prepare(const Kernels& kernels, Precision precision, PackedInputKind kind, const float* x, size_t stride,
-               uint32_t rows, uint32_t quads, const Parallel& parallel);
+               uint32_t rows, uint32_t quads, Parallel parallel);
 
   const int16_t* values(uint32_t row, uint32_t quad) const {
     return values_.data() + (size_t{row} * quads_ + quad) * quad_values_;

@@ -39,7 +39,7 @@ ThreadPool::~ThreadPool() {
   for (std::thread& worker : workers_) worker.join();
 }
 
-void ThreadPool::run(size_t count, const std::function<void(size_t, int)>& work) {
+void ThreadPool::run(size_t count, FunctionRef<void(size_t, int)> work) {
   if (workers_.empty() || count <= 1) {
     for (size_t item = 0; item < count; ++item) work(item, 0);
     return;

@@ -4,10 +4,11 @@
 
 #include <atomic>
 #include <cstddef>
-#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
+
+#include "core/function_ref.h"
 
 namespace shiftadd {
 
@@ -22,7 +23,7 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls work(item, thread) for every item in [0, count); thread is in [0, threads()).
-  void run(size_t count, const std::function<void(size_t item, int thread)>& work);
+  void run(size_t count, FunctionRef<void(size_t item, int thread)> work);
 
  private:
   void work_loop(int thread);
@@ -30,7 +31,7 @@ class ThreadPool {
 
   const int spins_;  // looks for the next run before a thread sleeps
   std::vector<std::thread> workers_;
-  const std::function<void(size_t, int)>* work_ = nullptr;
+  const FunctionRef<void(size_t, int)>* work_ = nullptr;
   // Every thread has a contiguous part of the items, so that it reads one stream; who is done early helps the others.
   struct alignas(64) Range {
     std::atomic<size_t> next{0};

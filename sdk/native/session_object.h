@@ -27,6 +27,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
                        {InstanceMethod<&SessionObject::describe>("describe"), InstanceMethod<&SessionObject::seed>("seed"),
                         InstanceMethod<&SessionObject::prefill>("prefill"), InstanceMethod<&SessionObject::sample>("sample"),
                         InstanceMethod<&SessionObject::decode>("decode"), InstanceMethod<&SessionObject::rewind>("rewind"),
+                        InstanceMethod<&SessionObject::decode_draft>("decodeDraft"),
                         InstanceMethod<&SessionObject::logits>("logits"), InstanceMethod<&SessionObject::evaluate>("evaluate"),
                         InstanceMethod<&SessionObject::close>("close")});
   }
@@ -88,6 +89,28 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
       return status != 0 ? status : sa_session_sample(state->handle, &sampling, token.get());
     };
     job->result = [token](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *token); };
+    return model->queue->run(env, std::move(job), info[2]);
+  }
+  Napi::Value decode_draft(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    const int32_t token = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+    auto out = std::make_shared<std::vector<int32_t>>();
+    job->work = [state = state, token, draft = tokens_of(info[1]), out](const int32_t* cancel) {
+      out->resize(draft.size() + 1);
+      int32_t count = 0;
+      const sa_status status =
+          sa_session_decode_draft(state->handle, token, draft.data(), draft.size(), out->data(), &count, cancel);
+      out->resize(static_cast<size_t>(count));
+      return status;
+    };
+    job->result = [out](Napi::Env env) -> Napi::Value {
+      Napi::Int32Array tokens = Napi::Int32Array::New(env, out->size());
+      if (tokens.IsEmpty()) return env.Undefined();  // the environment is going away
+      std::copy(out->begin(), out->end(), tokens.Data());
+      return tokens;
+    };
     return model->queue->run(env, std::move(job), info[2]);
   }
   Napi::Value rewind(const Napi::CallbackInfo& info) {

@@ -7,7 +7,7 @@ import { closedError, type ModelCore } from './model-core.js';
 import { chatRules, readOptions, sendRules, show } from './options.js';
 import { Run, type GenerationResult } from './run.js';
 
-/** The sampling options, `maxTokens` and `stop` are defaults for every turn. */
+/** The sampling options, `maxTokens`, `stop` and `promptLookup` are defaults for every turn. */
 export interface ChatOptions extends SamplingOptions {
   /** The system message. */
   system?: string;
@@ -15,6 +15,7 @@ export interface ChatOptions extends SamplingOptions {
   contextSize?: number;
   maxTokens?: number;
   stop?: string | string[];
+  promptLookup?: boolean;
 }
 
 export type SendOptions = Omit<GenerateOptions, 'addSpecialTokens' | 'parseSpecial'>;

@@ -91,6 +91,11 @@ export interface EngineSession {
   sample(sampling: EngineSampling): Promise<number>;
   /** Appends one token and samples the next: one decode step. */
   decode(token: number, sampling: EngineSampling, cancel?: CancelFlag): Promise<number>;
+  /**
+   * Greedy decoding with a guess of at most 7 tokens: appends `token`, then those of the draft that greedy sampling picks
+   * too. Returns the accepted tokens and the one after them, which is not appended: what single steps would give.
+   */
+  decodeDraft(token: number, draft: Int32Array, cancel?: CancelFlag): Promise<Int32Array>;
   /** Forgets everything after the first `position` tokens; the logits are gone until the next prefill. */
   rewind(position: number): void;
   /** The logits of the last position, one per vocabulary entry. */

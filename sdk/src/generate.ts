@@ -2,6 +2,7 @@
 import type { CancelFlag, EngineSampling, EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine, isEngineCancel } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
+import { PromptLookup } from './prompt-lookup.js';
 import { Run, noEnergy, type FinishReason, type GenerationResult, type RunControls } from './run.js';
 import { StopStrings } from './stop-strings.js';
 
@@ -26,6 +27,11 @@ export interface GenerateOptions extends SamplingOptions {
   maxTokens?: number;
   /** Texts that end the generation; they are not part of the text. */
   stop?: string | string[];
+  /**
+   * Greedy generation only: guesses tokens from earlier text and checks several at once. The same result, sooner where an
+   * answer repeats its prompt. Default false.
+   */
+  promptLookup?: boolean;
   /** Aborting rejects with the signal's reason within one step. */
   signal?: AbortSignal;
   /** Puts the begin token in front of a text prompt where the tokenizer does so. Default true. */
@@ -188,6 +194,7 @@ class Work {
     let token = await this.step('Sampling', () => session.sample(sampling));
     this.firstTokenMs = performance.now() - this.started;
     let finish: FinishReason = 'aborted';
+    const decode = this.decoder(session, sampling);
     while (token !== null) {
       if (this.core.endIds.has(token)) {
         finish = 'stop';
@@ -197,13 +204,11 @@ class Work {
       this.unsent.push(token);
       if (this.show(stream.push(token))) return 'stop';
       // The last token needs no place in the context: nothing follows it.
-      if (this.generated.length === options.maxTokens || this.prompt.length + this.appended === contextSize) {
+      if (this.generated.length === options.maxTokens || this.prompt.length + this.generated.length > contextSize) {
         finish = 'length';
         break;
       }
-      const last: number = token;
-      token = await this.step('Generating', () => session.decode(last, sampling, this.ending.flag));
-      if (token !== null) this.appended++;
+      token = await decode(token);
       this.decodeMs = performance.now() - this.started - this.firstTokenMs;
     }
     if (finish === 'aborted') return finish;
@@ -212,12 +217,41 @@ class Work {
     return finish;
   }
 
-  /** The tokens that the session holds; null when the engine does not agree. */
+  /** A function that appends the latest token and gives the next; null when the reader left. */
+  private decoder(session: EngineSession, sampling: EngineSampling): (last: number) => Promise<number | null> {
+    const { flag } = this.ending;
+    const single = (last: number): Promise<number | null> =>
+      this.step('Generating', () => session.decode(last, sampling, flag)).then((token) => {
+        if (token !== null) this.appended++;
+        return token;
+      });
+    const greedy = sampling.temperature === 0 && sampling.repetitionPenalty === 1;
+    if (this.plan.options.promptLookup !== true || !greedy) return single;
+    const lookup = new PromptLookup();
+    const ready: number[] = [];
+    return async (last) => {
+      if (ready.length > 0) return ready.shift()!;
+      // A draft takes places besides the latest token, in the context and among the tokens that are wanted.
+      const wanted = this.plan.options.maxTokens ?? Infinity;
+      const room = Math.min(this.plan.contextSize - this.prompt.length, wanted) - this.generated.length;
+      const draft = lookup.guess([...this.prompt, ...this.generated], room);
+      if (draft.length === 0) return single(last);
+      const tokens = await this.step('Generating', () => session.decodeDraft(last, draft, flag));
+      if (tokens === null) return null;
+      this.appended += tokens.length;
+      lookup.learn(draft.length, tokens.length - 1);
+      ready.push(...tokens);
+      return ready.shift()!;
+    };
+  }
+
+  /** The tokens that the session holds, accepted ones behind the end dropped; null when the engine does not agree. */
   held(session: EngineSession, reused: number): number[] | null {
     const all = this.promptDone
       ? [...this.prompt, ...this.generated.slice(0, this.appended)]
       : this.prompt.slice(0, reused);
     try {
+      if (session.describe().position > all.length) session.rewind(all.length);
       return session.describe().position === all.length ? all : null;
     } catch {
       return null;

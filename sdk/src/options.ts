@@ -53,6 +53,7 @@ export const generateRules = {
   ...samplingRules,
   maxTokens: integer(0, 2 ** 31 - 1), // default: until the context is full
   stop: { kind: 'texts', initial: [] } as Rule,
+  promptLookup: flag(false),
   signal,
   addSpecialTokens: flag(true),
   parseSpecial: flag(true),
@@ -62,6 +63,7 @@ export const sendRules = {
   ...samplingRules,
   maxTokens: integer(0, 2 ** 31 - 1),
   stop: { kind: 'texts', initial: [] } as Rule,
+  promptLookup: flag(false),
   signal,
 } as const;
 
@@ -69,6 +71,7 @@ export const chatRules = {
   ...samplingRules,
   maxTokens: integer(0, 2 ** 31 - 1),
   stop: { kind: 'texts', initial: [] } as Rule,
+  promptLookup: flag(false),
   system: text(),
   contextSize: integer(1, 2 ** 31 - 1),
 } as const;

@@ -1,102 +1,16 @@
 // Sessions over a small random packed model: prefill against decode, rewind, limits, cancelling, damaged descriptions.
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <random>
 #include <string>
 #include <vector>
 
-#include "core/c_api.h"
-#include "core/half.h"
-#include "core/model_spec.h"
+#include "test/native/random_model.h"
 #include "test/native/tap.h"
 
 using namespace shiftadd;
 
 namespace {
-
-constexpr uint32_t kVocabulary = 100, kHidden = 40, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadSize = 10, kFeed = 52,
-                   kContext = 300;
-
-// Writes the weights to a file and builds the description that TypeScript would build.
-struct TestModel {
-  std::vector<uint8_t> bytes;
-  std::vector<double> spec;
-  std::string path;
-  double packed_bytes = 0;
-  std::mt19937 random{11};
-
-  TestModel() {
-    spec = {1, kVocabulary, kHidden, kLayers, kHeads, kKvHeads, kHeadSize, kFeed, kContext, 1e-5,
-            1 / std::sqrt(static_cast<double>(kHeadSize)), kHeadSize / 2, 0, 0, 0, 0};
-    for (uint32_t i = 0; i < kHeadSize / 2; ++i) spec.push_back(std::pow(10000.0, -2.0 * i / kHeadSize));
-    packed(Role::embedding, 0, kVocabulary, kHidden);
-    norm(Role::final_norm, 0);
-    for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      norm(Role::attention_norm, layer);
-      packed(Role::query, layer, kHeads * kHeadSize, kHidden);
-      packed(Role::key, layer, kKvHeads * kHeadSize, kHidden);
-      packed(Role::value, layer, kKvHeads * kHeadSize, kHidden);
-      packed(Role::attention_output, layer, kHidden, kHeads * kHeadSize);
-      norm(Role::feed_forward_norm, layer);
-      packed(Role::gate, layer, kFeed, kHidden);
-      packed(Role::up, layer, kFeed, kHidden);
-      packed(Role::down, layer, kHidden, kFeed);
-    }
-    char name[] = "/tmp/shiftadd-session-XXXXXX";
-    const int file = mkstemp(name);
-    path = name;
-    std::FILE* stream = fdopen(file, "wb");
-    std::fwrite(bytes.data(), 1, bytes.size(), stream);
-    std::fclose(stream);
-  }
-  ~TestModel() { std::remove(path.c_str()); }
-
-  double place(const void* data, size_t size) {
-    bytes.resize((bytes.size() + 63) / 64 * 64);
-    const size_t offset = bytes.size();
-    bytes.insert(bytes.end(), static_cast<const uint8_t*>(data), static_cast<const uint8_t*>(data) + size);
-    return static_cast<double>(offset);
-  }
-  void tensor(std::vector<double> numbers) {
-    numbers.resize(kSpecTensor);
-    spec.insert(spec.end(), numbers.begin(), numbers.end());
-    spec[12] += 1;
-  }
-  void norm(Role role, uint32_t layer) {
-    const std::vector<float> gain(kHidden, 1.0f);
-    const double offset = place(gain.data(), gain.size() * 4);
-    tensor({static_cast<double>(role), static_cast<double>(layer), 0, 0, 1, kHidden, 0, offset, kHidden * 4.0, 0, 0, 0, 0,
-            0, 0, 0, -1});
-  }
-  void packed(Role role, uint32_t layer, uint32_t rows, uint32_t columns) {
-    const PackedShape shape{rows, columns, 3, 16, 8, -2, true};
-    std::vector<uint8_t> codes(size_t{rows} * columns), planes(shape.plane_bytes());
-    for (auto& code : codes) code = random() & 7;
-    pack_planes(shape, codes.data(), planes.data());
-    std::vector<uint16_t> scales(shape.scale_count()), row_scales(rows, float_to_half(0.75f));
-    for (size_t i = 0; i < scales.size(); ++i)
-      scales[i] = encode_scale(std::ldexp(0.2f, -static_cast<int>(i % 3)), shape.scale_exponent, 3);
-    const double p = place(planes.data(), planes.size()), s = place(scales.data(), scales.size() * 2);
-    const double r = place(row_scales.data(), row_scales.size() * 2);
-    packed_bytes += static_cast<double>(planes.size() + scales.size() * 2 + row_scales.size() * 2);
-    tensor({static_cast<double>(role), static_cast<double>(layer), 1, 0, static_cast<double>(rows),
-            static_cast<double>(columns), 0, p, static_cast<double>(planes.size()), 3, 16, 8, -2, 0, s,
-            scales.size() * 2.0, 0, r, row_scales.size() * 2.0});
-  }
-  sa_status open(int precision, int threads, sa_model** out, const std::vector<double>* numbers = nullptr) const {
-    const std::vector<double>& description = numbers ? *numbers : spec;
-    const char* paths[] = {path.c_str()};
-    const sa_model_options options{threads, precision, 0, nullptr};
-    return sa_model_open(description.data(), description.size(), paths, 1, &options, out);
-  }
-};
-
-std::vector<float> logits(sa_session* session) {
-  std::vector<float> out(kVocabulary);
-  return sa_session_logits(session, out.data(), out.size()) == 0 ? out : std::vector<float>{};
-}
 
 bool same(const std::vector<float>& a, const std::vector<float>& b) {
   return !a.empty() && a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * 4) == 0;
@@ -110,7 +24,7 @@ bool agree(const std::vector<float>& a, const std::vector<float>& b, int precisi
   return !a.empty() && a.size() == b.size() && difference < 1e-4 * norm;
 }
 
-void sequences(const TestModel& test) {
+void sequences(const RandomModel& test) {
   std::mt19937 random(2);
   std::vector<int32_t> tokens(kContext);
   for (auto& token : tokens) token = static_cast<int32_t>(random() % kVocabulary);
@@ -148,6 +62,40 @@ void sequences(const TestModel& test) {
     const double want = row[static_cast<size_t>(tokens[50])] - std::log(sum);
     tap::check(std::fabs(want - log_probabilities[49]) < (precision == 0 ? 1e-5 : 1e-2), name + "evaluate agrees with the logits");
 
+    // Drafts: what single greedy steps give, whether the guess is right, wrong from some place on, or empty.
+    const sa_sampling greedy{0, 0, 1, 0, 1, 64};
+    int32_t token = 0, steps[12];
+    sa_session_sample(session, &greedy, &token);
+    const int32_t start = token;
+    for (int32_t& step : steps) {
+      step = token;
+      sa_session_prefill(session, &token, 1, nullptr);
+      sa_session_sample(session, &greedy, &token);
+    }
+    bool drafts = true;
+    for (size_t length : {size_t{0}, size_t{1}, size_t{7}})
+      for (size_t wrong_at = 0; wrong_at <= length; ++wrong_at) {
+        sa_session_rewind(session, 50);
+        std::vector<int32_t> draft(steps + 1, steps + 1 + length), produced(length + 1);
+        if (wrong_at < length) draft[wrong_at] = (draft[wrong_at] + 1) % static_cast<int32_t>(kVocabulary);
+        int32_t count = 0;
+        drafts = drafts && sa_session_decode_draft(session, start, draft.data(), length, produced.data(), &count, nullptr) == 0 &&
+                 count == static_cast<int32_t>(wrong_at) + 1 && std::equal(produced.begin(), produced.begin() + count, steps + 1);
+        sa_session_info after;
+        sa_session_describe(session, &after);
+        drafts = drafts && after.position == 50 + count;
+        int32_t next = 0;
+        sa_session_sample(session, &greedy, &next);
+        drafts = drafts && next == produced[static_cast<size_t>(count) - 1];
+      }
+    tap::check(drafts, name + "a draft gives the tokens of single steps");
+    const int32_t long_draft[8] = {};
+    int32_t produced[9], count = 0;
+    tap::check(sa_session_decode_draft(session, start, long_draft, 8, produced, &count, nullptr) == 1,
+               name + "a draft of eight tokens is refused");
+    sa_session_rewind(session, 0);
+    sa_session_prefill(session, tokens.data(), 50, nullptr);
+
     const int32_t stop = 1, before = 50;
     sa_session_info info;
     tap::check(sa_session_prefill(session, &tokens[50], 100, &stop) == 7, name + "a set flag cancels");
@@ -165,7 +113,7 @@ void sequences(const TestModel& test) {
   }
 }
 
-void misuse(const TestModel& test) {
+void misuse(const RandomModel& test) {
   sa_model* model = nullptr;
   sa_session* session = nullptr;
   test.open(0, 1, &model);
@@ -200,7 +148,7 @@ void misuse(const TestModel& test) {
 }
 
 // Every number of the description replaced by hostile values: refused or harmless, never a crash (run under ASan).
-void damaged_descriptions(const TestModel& test) {
+void damaged_descriptions(const RandomModel& test) {
   size_t refused = 0, opened = 0;
   for (size_t at = 0; at < test.spec.size(); ++at)
     for (double value : {-1.0, 0.0, 0.5, 1e9, 4294967296.0, 9007199254740992.0, static_cast<double>(NAN)}) {
@@ -233,7 +181,7 @@ void damaged_descriptions(const TestModel& test) {
 }  // namespace
 
 int main() {
-  const TestModel test;
+  const RandomModel test;
   sequences(test);
   misuse(test);
   damaged_descriptions(test);

@@ -201,3 +201,19 @@ t.test('G6: the window', async (t) => {
   t.match(await small.generate(prompt).result(), { finishReason: 'length', usage: { completionTokens: 5 } });
   await t.rejects(loadModel(stories, { contextSize: 513 }), RangeError);
 });
+
+t.test('prompt lookup gives the same tokens and leaves the same session', async (t) => {
+  await using model = await loadModel(stories);
+  const text = 'Once upon a time, there was a little girl named Lily. She loved to play outside. Once upon a time, there was';
+  for (const options of [{ maxTokens: 120 }, { maxTokens: 7 }, { maxTokens: 120, stop: ['the'] }]) {
+    const plain = await model.generate(text, options).result();
+    const guessed = await model.generate(text, { ...options, promptLookup: true }).result();
+    t.same([guessed.tokens, guessed.text, guessed.finishReason], [plain.tokens, plain.text, plain.finishReason]);
+  }
+  const ids = expected.prompt.slice(0, 40);
+  await using small = await loadModel(stories, { contextSize: ids.length + 5 });
+  const full = await small.generate(ids, { promptLookup: true }).result();
+  t.same(full.tokens, (await small.generate(ids).result()).tokens, 'up to the last place of the context');
+  const random = { maxTokens: 20, temperature: 0.8, seed: 3 };
+  t.same((await model.generate(text, { ...random, promptLookup: true }).result()).tokens, (await model.generate(text, random).result()).tokens);
+});

@@ -31,6 +31,7 @@ export const chat = defineCommand({
     'top-p': { rule: { ...(samplingRules.topP as NumberRule), initial: sampling.topP }, value: 'X', help: 'draw from the most likely tokens that together reach this probability; 1 is off' },
     'min-p': { rule: samplingRules.minP as NumberRule, value: 'X', help: 'draw from tokens at least this share as likely as the most likely; 0 is off' },
     'repetition-penalty': { rule: { ...(samplingRules.repetitionPenalty as NumberRule), initial: sampling.repetitionPenalty }, value: 'X', help: 'makes the latest tokens less likely; 1 is off' },
+    'prompt-lookup': { rule: { kind: 'flag', initial: false }, help: 'guess tokens from earlier text; the same answer, sooner where it repeats the prompt. Needs --temperature 0 and --repetition-penalty 1' },
     stop: { rule: { kind: 'text' }, value: 'TEXT', repeatable: true, help: 'end the answer before this text' },
     context: { rule: { kind: 'integer', least: 1, most: 2 ** 31 - 1 }, value: 'N', help: 'tokens that the conversation can hold', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
     ...seedOption,
@@ -62,6 +63,7 @@ export const chat = defineCommand({
         seed: values.seed,
       }),
       stop: [...values.stop],
+      promptLookup: values['prompt-lookup'],
     };
     const model = await loadWithProgress(name, values, call, values.context);
     try {

@@ -1,0 +1,100 @@
+// A small random packed model for tests of sessions: its file and the description that TypeScript would build.
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "core/c_api.h"
+#include "core/half.h"
+#include "core/model_spec.h"
+
+namespace shiftadd {
+
+constexpr uint32_t kVocabulary = 100, kHidden = 40, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadSize = 10, kFeed = 52,
+                   kContext = 300;
+
+// Writes the weights to a file and builds the description that TypeScript would build.
+struct RandomModel {
+  std::vector<uint8_t> bytes;
+  std::vector<double> spec;
+  std::string path;
+  double packed_bytes = 0;
+  std::mt19937 random{11};
+
+  RandomModel() {
+    spec = {1, kVocabulary, kHidden, kLayers, kHeads, kKvHeads, kHeadSize, kFeed, kContext, 1e-5,
+            1 / std::sqrt(static_cast<double>(kHeadSize)), kHeadSize / 2, 0, 0, 0, 0};
+    for (uint32_t i = 0; i < kHeadSize / 2; ++i) spec.push_back(std::pow(10000.0, -2.0 * i / kHeadSize));
+    packed(Role::embedding, 0, kVocabulary, kHidden);
+    norm(Role::final_norm, 0);
+    for (uint32_t layer = 0; layer < kLayers; ++layer) {
+      norm(Role::attention_norm, layer);
+      packed(Role::query, layer, kHeads * kHeadSize, kHidden);
+      packed(Role::key, layer, kKvHeads * kHeadSize, kHidden);
+      packed(Role::value, layer, kKvHeads * kHeadSize, kHidden);
+      packed(Role::attention_output, layer, kHidden, kHeads * kHeadSize);
+      norm(Role::feed_forward_norm, layer);
+      packed(Role::gate, layer, kFeed, kHidden);
+      packed(Role::up, layer, kFeed, kHidden);
+      packed(Role::down, layer, kHidden, kFeed);
+    }
+    char name[] = "/tmp/shiftadd-session-XXXXXX";
+    const int file = mkstemp(name);
+    path = name;
+    std::FILE* stream = fdopen(file, "wb");
+    std::fwrite(bytes.data(), 1, bytes.size(), stream);
+    std::fclose(stream);
+  }
+  ~RandomModel() { std::remove(path.c_str()); }
+
+  double place(const void* data, size_t size) {
+    bytes.resize((bytes.size() + 63) / 64 * 64);
+    const size_t offset = bytes.size();
+    bytes.insert(bytes.end(), static_cast<const uint8_t*>(data), static_cast<const uint8_t*>(data) + size);
+    return static_cast<double>(offset);
+  }
+  void tensor(std::vector<double> numbers) {
+    numbers.resize(kSpecTensor);
+    spec.insert(spec.end(), numbers.begin(), numbers.end());
+    spec[12] += 1;
+  }
+  void norm(Role role, uint32_t layer) {
+    const std::vector<float> gain(kHidden, 1.0f);
+    const double offset = place(gain.data(), gain.size() * 4);
+    tensor({static_cast<double>(role), static_cast<double>(layer), 0, 0, 1, kHidden, 0, offset, kHidden * 4.0, 0, 0, 0, 0,
+            0, 0, 0, -1});
+  }
+  void packed(Role role, uint32_t layer, uint32_t rows, uint32_t columns) {
+    const PackedShape shape{rows, columns, 3, 16, 8, -2, true};
+    std::vector<uint8_t> codes(size_t{rows} * columns), planes(shape.plane_bytes());
+    for (auto& code : codes) code = random() & 7;
+    pack_planes(shape, codes.data(), planes.data());
+    std::vector<uint16_t> scales(shape.scale_count()), row_scales(rows, float_to_half(0.75f));
+    for (size_t i = 0; i < scales.size(); ++i)
+      scales[i] = encode_scale(std::ldexp(0.2f, -static_cast<int>(i % 3)), shape.scale_exponent, 3);
+    const double p = place(planes.data(), planes.size()), s = place(scales.data(), scales.size() * 2);
+    const double r = place(row_scales.data(), row_scales.size() * 2);
+    packed_bytes += static_cast<double>(planes.size() + scales.size() * 2 + row_scales.size() * 2);
+    tensor({static_cast<double>(role), static_cast<double>(layer), 1, 0, static_cast<double>(rows),
+            static_cast<double>(columns), 0, p, static_cast<double>(planes.size()), 3, 16, 8, -2, 0, s,
+            scales.size() * 2.0, 0, r, row_scales.size() * 2.0});
+  }
+  sa_status open(int precision, int threads, sa_model** out, const std::vector<double>* numbers = nullptr) const {
+    const std::vector<double>& description = numbers ? *numbers : spec;
+    const char* paths[] = {path.c_str()};
+    const sa_model_options options{threads, precision, 0, nullptr};
+    return sa_model_open(description.data(), description.size(), paths, 1, &options, out);
+  }
+};
+
+inline std::vector<float> logits(sa_session* session) {
+  std::vector<float> out(kVocabulary);
+  return sa_session_logits(session, out.data(), out.size()) == 0 ? out : std::vector<float>{};
+}
+
+}  // namespace shiftadd
