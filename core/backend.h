@@ -90,6 +90,8 @@ class Backend {
 
   // For calibration: h += x^T x over the rows; h: columns x columns on the host, only its upper triangle is kept valid.
   virtual void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) = 0;
+  // Reads weights as fast as memory delivers them: what limits a decode step. Returns a sum over them.
+  virtual uint64_t read(std::span<const uint8_t> bytes) = 0;
   // For host-side stages that share the threads: work(item) for every item.
   virtual void parallel(size_t count, FunctionRef<void(size_t)> work) = 0;
 };

@@ -6,6 +6,7 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_features.h"
+#include "backends/cpu/cpu_topology.h"
 #include "core/model.h"
 #include "core/quantizer/model_quantizer.h"
 #include "core/session.h"
@@ -126,6 +127,12 @@ sa_status sa_model_describe(const sa_model* model, sa_model_info* out) {
   *out = {m.backend().isa(), m.backend().threads(), static_cast<int32_t>(model->precision),
           static_cast<int32_t>(model->kv_type),
           static_cast<double>(m.mapped_bytes()), static_cast<double>(m.heap_bytes())};
+  return 0;
+}
+
+sa_status sa_model_measure_read(const sa_model* model, double* bytes_per_second) {
+  if (model == nullptr || bytes_per_second == nullptr) return null_argument();
+  *bytes_per_second = model->model->measure_read();
   return 0;
 }
 

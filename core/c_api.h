@@ -62,6 +62,8 @@ typedef struct {
   double heap_bytes;   /* weights held in memory: decoded scales, norms */
 } sa_model_info;
 SA_API sa_status sa_model_describe(const sa_model* model, sa_model_info* out);
+/* Reads all weight files several times with the model's threads: the bytes per second that memory allows. */
+SA_API sa_status sa_model_measure_read(const sa_model* model, double* bytes_per_second);
 /* Close sessions and quantizers of the model first. */
 SA_API void sa_model_close(sa_model* model);
 

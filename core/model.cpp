@@ -1,5 +1,7 @@
 #include "core/model.h"
 
+#include <algorithm>
+#include <chrono>
 #include <cstring>
 
 #include "core/half.h"
@@ -54,6 +56,23 @@ Status Model::open(const double* spec, size_t spec_length, const std::vector<std
 const DenseMatrix* Model::dense(Role role, uint32_t layer) const {
   const DenseMatrix& matrix = dense_[size_t{layer} * kRoleCount + static_cast<size_t>(role)];
   return matrix.data == nullptr ? nullptr : &matrix;
+}
+
+double Model::measure_read() const {
+  constexpr int kPasses = 5;  // the first brings the files into memory
+  double best = 0;
+  volatile uint64_t sink = 0;  // keeps the reads
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const auto start = std::chrono::steady_clock::now();
+    double bytes = 0;
+    for (const MappedFile& file : files_) {
+      sink = sink + backend_->read({file.data(), file.size()});
+      bytes += static_cast<double>(file.size());
+    }
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    if (seconds > 0) best = std::max(best, bytes / seconds);
+  }
+  return best;
 }
 
 Status Model::bytes_of(const FileRange& range, size_t alignment, const void** out) {

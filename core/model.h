@@ -32,6 +32,8 @@ class Model {
   // The dense data of a matrix in the mapped files; null when it is packed.
   const DenseMatrix* dense(Role role, uint32_t layer) const;
 
+  // Bytes per second at which the weight files can be read by the backend's threads: the best of several passes.
+  double measure_read() const;
   uint64_t mapped_bytes() const { return mapped_bytes_; }
   uint64_t heap_bytes() const { return heap_bytes_; }
 

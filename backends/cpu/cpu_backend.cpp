@@ -1,6 +1,7 @@
 #include "backends/cpu/cpu_backend.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
@@ -8,7 +9,9 @@
 #include <vector>
 
 #include "backends/cpu/cpu_features.h"
+#include "backends/cpu/cpu_topology.h"
 #include "backends/cpu/cpu_weights.h"
+#include "backends/cpu/read_stream.h"
 #include "backends/cpu/thread_pool.h"
 
 namespace shiftadd {
@@ -170,6 +173,13 @@ class CpuBackend final : public Backend {
   }
 
   void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) override;
+
+  uint64_t read(std::span<const uint8_t> bytes) override {
+    const size_t threads = static_cast<size_t>(pool_.threads()), part = bytes.size() / threads / 128 * 128;
+    std::atomic<uint64_t> sum{0};
+    pool_.run(threads, [&](size_t t, int) { sum.fetch_add(read_stream(bytes.data() + t * part, part)); });
+    return sum.load();
+  }
 
   void parallel(size_t count, FunctionRef<void(size_t)> work) override {
     pool_.run(count, [&](size_t item, int) { work(item); });

@@ -1,12 +1,6 @@
 #include "backends/cpu/cpu_features.h"
 
-#include <cstdio>
 #include <cstring>
-#include <thread>
-
-#if defined(__linux__)
-#include <sched.h>
-#endif
 
 namespace shiftadd {
 namespace {
@@ -46,23 +40,6 @@ Status choose_kernels(const char* isa, const Kernels** out) {
   if (*out != nullptr) return ok_status();
   if (!known) return not_found("there are no kernels for the instruction set '" + std::string(isa) + "'");
   return not_found("this processor does not support the instruction set '" + std::string(isa) + "'");
-}
-
-int allowed_cores() {
-  int cores = static_cast<int>(std::thread::hardware_concurrency());
-#if defined(__linux__)
-  cpu_set_t set;
-  if (sched_getaffinity(0, sizeof set, &set) == 0) cores = CPU_COUNT(&set);
-  if (std::FILE* file = std::fopen("/sys/fs/cgroup/cpu.max", "r")) {
-    long quota = 0, period = 0;
-    if (std::fscanf(file, "%ld %ld", &quota, &period) == 2 && quota > 0 && period > 0) {
-      const int limit = static_cast<int>((quota + period - 1) / period);
-      if (limit < cores) cores = limit;
-    }
-    std::fclose(file);
-  }
-#endif
-  return cores < 1 ? 1 : cores;
 }
 
 }  // namespace shiftadd

@@ -12,7 +12,5 @@ namespace shiftadd {
 // An unknown or unsupported name is not_found.
 Status choose_kernels(const char* isa, const Kernels** out);
 
-// Cores this process may run on (affinity and, on Linux, the cgroup's CPU limit), at least 1.
-int allowed_cores();
 
 }  // namespace shiftadd

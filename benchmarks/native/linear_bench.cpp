@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
-#include "benchmarks/native/read_stream.h"
+#include "backends/cpu/read_stream.h"
 #include "core/half.h"
 
 using namespace shiftadd;
@@ -118,7 +118,7 @@ bool run(uint32_t rows, uint32_t columns, uint32_t planes, const Options& option
       std::vector<uint64_t> sums(threads);
       engines[0].backend->parallel(threads, [&](size_t t) {
         const size_t first = bytes / threads * t / 64 * 64, last = t + 1 == threads ? bytes : bytes / threads * (t + 1) / 64 * 64;
-        sums[t] = bench::read_stream(data + first, last - first);
+        sums[t] = read_stream(data + first, last - first);
       });
       for (uint64_t sum : sums) sink += sum;
     }

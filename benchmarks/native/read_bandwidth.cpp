@@ -1,4 +1,4 @@
-// Read bandwidth of memory with N threads: `read_bandwidth --threads 2` prints {"threads": 2, "gigabytes_per_second": ...}.
+// Read bandwidth of memory with N threads: `read_bandwidth --threads 2` prints {"threads": 2, "readGBs": ...}.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
-#include "benchmarks/native/read_stream.h"
+#include "backends/cpu/read_stream.h"
 
 using namespace shiftadd;
 
@@ -30,11 +30,11 @@ int main(int count, char** arguments) {
   std::vector<uint64_t> sums(threads);
   for (int round = 0; round < 9; ++round) {
     const auto start = std::chrono::steady_clock::now();
-    backend->parallel(threads, [&](size_t t) { sums[t] += bench::read_stream(buffer.data() + t * part, part); });
+    backend->parallel(threads, [&](size_t t) { sums[t] += read_stream(buffer.data() + t * part, part); });
     const double time = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     rates.push_back(static_cast<double>(part * threads) / time / 1e9);
   }
   std::sort(rates.begin(), rates.end());
-  std::printf("{\"threads\": %zu, \"gigabytes_per_second\": %.2f}\n", threads, rates[rates.size() / 2]);
+  std::printf("{\"threads\": %zu, \"readGBs\": %.2f}\n", threads, rates[rates.size() / 2]);
   return sums[0] == 0;
 }

@@ -12,7 +12,8 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "EngineModel",
                        {InstanceMethod<&ModelObject::describe>("describe"), InstanceMethod<&ModelObject::open_session>("openSession"),
-                        InstanceMethod<&ModelObject::open_quantizer>("openQuantizer"), InstanceMethod<&ModelObject::close>("close")});
+                        InstanceMethod<&ModelObject::open_quantizer>("openQuantizer"),
+                        InstanceMethod<&ModelObject::measure_read>("measureRead"), InstanceMethod<&ModelObject::close>("close")});
   }
   explicit ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelObject>(info) {}
 
@@ -81,6 +82,15 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       model->quantizers.push_back(quantizer);
       return object;
     };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value measure_read(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto rate = std::make_shared<double>(0);
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, rate](const int32_t*) { return sa_model_measure_read(model->handle, rate.get()); };
+    job->result = [rate](Napi::Env env) -> Napi::Value { return Napi::Number::New(env, *rate); };
     return state->queue->run(env, std::move(job), env.Undefined());
   }
   Napi::Value close(const Napi::CallbackInfo& info) {

@@ -159,6 +159,8 @@ export interface EngineModel {
   openSession(contextSize: number): Promise<EngineSession>;
   /** `tokens` holds windows x window ids. The model must be dense. */
   openQuantizer(tokens: Int32Array, windows: number, window: number): Promise<EngineQuantizer>;
+  /** Bytes per second at which the weight files can be read with the model's threads. */
+  measureRead(): Promise<number>;
   /** Closes its sessions and quantizers, waits for running calls, then frees the memory. Idempotent. */
   close(): Promise<void>;
 }

@@ -2,6 +2,7 @@
 import { verifyChecksums } from './checkpoint/checksums.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
 import { readTokenizerFiles, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
+import { benchmark, type BenchmarkOptions, type BenchmarkResult } from './benchmark.js';
 import { Chat, encodeChat, type ChatOptions } from './chat.js';
 import { ChatTemplate, type ChatMessage } from './chat-template.js';
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
@@ -144,6 +145,13 @@ export class Model {
   /** Perplexity of a text. RangeError for a text below 2 tokens, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE. */
   async evaluate(text: string, options?: EvaluateOptions): Promise<EvaluateResult> {
     return evaluateText(this.#core, text, options);
+  }
+
+  /** Measures speed beside the limit that reading the weights sets. RangeError, ERR_CLOSED, ERR_OUT_OF_MEMORY. */
+  async benchmark(options?: BenchmarkOptions): Promise<BenchmarkResult> {
+    const { bytes } = this.info;
+    // Of an embedding with a head of its own, a step reads one row.
+    return benchmark(this.#core, bytes.total - (bytes.head > 0 ? bytes.embedding : 0), options);
   }
 
   /** Ends what runs (ERR_CLOSED), waits for it, then frees the memory of model and chats. Idempotent. */

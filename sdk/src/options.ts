@@ -83,6 +83,14 @@ export const evaluateRules = {
   onProgress: callback,
 } as const;
 
+export const benchmarkRules = {
+  promptTokens: integer(1, 2 ** 31 - 1), // default: 16 and 512
+  steps: integer(1, 2 ** 20, 64),
+  rounds: integer(1, 1000, 3),
+  signal,
+  onProgress: callback,
+} as const;
+
 export const quantizeRules = {
   bits: integer(1, 8, 4),
   overrides: object, // default: none

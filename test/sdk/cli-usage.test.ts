@@ -2,7 +2,7 @@
 import t from 'tap';
 import { shiftadd } from './cli-process.js';
 
-const commands = ['chat', 'quantize', 'eval', 'inspect', 'devices'];
+const commands = ['chat', 'quantize', 'eval', 'bench', 'inspect', 'devices'];
 
 t.test('help and version', async (t) => {
   const overview = await shiftadd(['--help']);

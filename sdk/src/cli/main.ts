@@ -6,6 +6,7 @@ import { ShiftAddError } from '../errors.js';
 import { packageRoot } from '../native-path.js';
 import { nearest } from '../options.js';
 import { checkArgumentCount, parseArguments } from './arguments.js';
+import { bench } from './bench.js';
 import { chat } from './chat.js';
 import { type Command, type CommandOptions, UsageError } from './command.js';
 import { devices } from './devices.js';
@@ -15,7 +16,7 @@ import { inspect } from './inspect.js';
 import { quantize } from './quantize.js';
 import { Terminal, endQuietlyWithoutReader } from './terminal.js';
 
-const commands: readonly Command[] = [chat, quantize, evaluate, inspect, devices];
+const commands: readonly Command[] = [chat, quantize, evaluate, bench, inspect, devices];
 
 const FAILED = 1;
 const WRONG_USAGE = 2;

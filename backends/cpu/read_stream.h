@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #endif
 
-namespace shiftadd::bench {
+namespace shiftadd {
 
 constexpr size_t kReadAhead = 4096;
 
@@ -41,4 +41,4 @@ inline uint64_t read_stream(const uint8_t* bytes, size_t count) {
 }
 #endif
 
-}  // namespace shiftadd::bench
+}  // namespace shiftadd
