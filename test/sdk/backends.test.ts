@@ -9,7 +9,7 @@ import { stories, temporaryFolder } from './fixtures.js';
 t.test('the list of backends', async (t) => {
   const backends = await listBackends();
   t.same(backends.map(({ name }) => name), ['cpu', 'cuda', 'wasm']);
-  t.match(backends[0], { available: true, reason: null, device: { isa: /^(portable|avx2|avx512|neon)$/ } });
+  t.match(backends[0], { available: true, reason: null, device: { isa: /^(portable|avx2|avx512(vnni)?|neon(dot)?)$/ } });
   t.match(backends[1], { available: false, reason: 'not part of this build' });
 });
 
