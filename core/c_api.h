@@ -35,7 +35,7 @@ SA_API const char* sa_last_error(void);
 
 typedef struct {
   const char* backend; /* "cpu" */
-  const char* isa;     /* "portable", "avx2", "avx512", "neon" */
+  const char* isa;     /* "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot" */
   int32_t cores;       /* cores this process may use */
 } sa_device;
 /* `isa` null: the widest available, or what SHIFTADD_ISA forces. Fails (not found) for an ISA this machine lacks. */

@@ -2,6 +2,13 @@
 
 #include <cstring>
 
+#if defined(__aarch64__) && defined(__linux__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#elif defined(__aarch64__) && defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+
 namespace shiftadd {
 namespace {
 
@@ -9,6 +16,20 @@ struct Candidate {
   const Kernels* kernels;
   bool supported;
 };
+
+#if defined(__aarch64__)
+bool has_dot_product() {
+#if defined(__linux__)
+  return (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
+#elif defined(__APPLE__)
+  int present = 0;
+  size_t size = sizeof present;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &present, &size, nullptr, 0) == 0 && present != 0;
+#else
+  return false;
+#endif
+}
+#endif
 
 template <class Visit>
 void for_each_candidate(Visit visit) {  // widest first
@@ -21,7 +42,8 @@ void for_each_candidate(Visit visit) {  // widest first
                   avx512 && __builtin_cpu_supports("avx512vbmi") && __builtin_cpu_supports("avx512vnni")});
   visit(Candidate{&kKernelsAvx512, avx512});
   visit(Candidate{&kKernelsAvx2, avx2});
-#elif defined(__aarch64__) && defined(SHIFTADD_NEON)
+#elif defined(__aarch64__)
+  visit(Candidate{&kKernelsNeonDot, has_dot_product()});
   visit(Candidate{&kKernelsNeon, true});
 #endif
   visit(Candidate{&kKernelsPortable, true});

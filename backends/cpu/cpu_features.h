@@ -8,7 +8,7 @@
 
 namespace shiftadd {
 
-// The widest table the processor and operating system support, or the one named ("portable", "avx2", "avx512").
+// The widest table the processor and operating system support, or the one named ("portable", "avx2", "neon").
 // An unknown or unsupported name is not_found.
 Status choose_kernels(const char* isa, const Kernels** out);
 

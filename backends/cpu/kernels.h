@@ -82,11 +82,13 @@ struct Kernels {
   void (*accumulate)(const uint8_t* blocks, const uint8_t* ahead, const LookupTables& tables, uint32_t quads,
                      uint32_t planes, Precision precision, float s, float* y);
 
-  // x rounded to integers of at most kPanelRange: out[c] = rne(x[c] * kPanelRange / max |x|). Returns max |x| / kPanelRange;
-  // 0 (and zeros) when it is tiny, NaN when a value is not finite.
+  // x rounded to integers of at most kPanelRange: out[c] = rne(x[c] * kPanelRange / max |x|), or split as panel_product of
+  // the same table wants them, in the same room. Returns max |x| / kPanelRange; 0 (and zeros) when it is tiny, NaN when a
+  // value is not finite.
   float (*round_activations)(const float* x, uint32_t columns, int16_t* out);
 
-  // One tile of one scale block as integers w, panel[column / 2][row][column % 2].
+  // One tile of one scale block as integers w, panel[column / 2][row][column % 2], or as panel_product of the same table
+  // wants them, in the same room.
   void (*decode_panel)(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes,
                        uint32_t group_columns, int16_t* panel);
 
@@ -132,6 +134,7 @@ extern const Kernels kKernelsAvx512;
 extern const Kernels kKernelsAvx512Vnni;
 #elif defined(__aarch64__)
 extern const Kernels kKernelsNeon;
+extern const Kernels kKernelsNeonDot;
 #endif
 
 }  // namespace shiftadd

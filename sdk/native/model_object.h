@@ -21,6 +21,12 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   int32_t vocabulary = 0;
 
  private:
+  // From the moment it is asked for: the model may be closed before the caller gets what it opened.
+  template <class State>
+  static void remember(std::vector<std::weak_ptr<State>>& all, const std::shared_ptr<State>& one) {
+    std::erase_if(all, [](const auto& weak) { return weak.expired(); });
+    all.push_back(one);
+  }
   Napi::Value describe(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (!usable(env, state, false)) return env.Undefined();
@@ -40,6 +46,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     if (!usable(env, state, false)) return env.Undefined();
     const int32_t context_size = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
     auto session = std::make_shared<SessionState>();
+    remember(state->sessions, session);
     auto job = make_job(env, Value(), state);
     job->work = [model = state, session, context_size](const int32_t*) {
       return sa_session_open(model->handle, context_size, &session->handle);
@@ -51,8 +58,6 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       wrapper->model = model;
       wrapper->state = session;
       wrapper->vocabulary = vocabulary;
-      std::erase_if(model->sessions, [](const auto& weak) { return weak.expired(); });
-      model->sessions.push_back(session);
       return object;
     };
     return state->queue->run(env, std::move(job), env.Undefined());
@@ -68,6 +73,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       make_error(env, 1, "the calibration tokens must be windows x window numbers").ThrowAsJavaScriptException();
       return env.Undefined();
     }
+    remember(state->quantizers, quantizer);
     auto job = make_job(env, Value(), state);
     job->work = [model = state, quantizer, tokens, windows, window](const int32_t*) {
       return sa_quantizer_open(model->handle, tokens->data(), windows, window, &quantizer->handle);
@@ -78,8 +84,6 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       QuantizerObject* wrapper = Napi::ObjectWrap<QuantizerObject>::Unwrap(object);
       wrapper->model = model;
       wrapper->state = quantizer;
-      std::erase_if(model->quantizers, [](const auto& weak) { return weak.expired(); });
-      model->quantizers.push_back(quantizer);
       return object;
     };
     return state->queue->run(env, std::move(job), env.Undefined());

@@ -32,7 +32,7 @@ export type KvType = 'f32' | 'f16';
 export interface EngineDevice {
   /** `cpu` for the CPU backend. */
   backend: string;
-  /** `portable`, `avx2`, `avx512`, `avx512vnni`, `neon`. */
+  /** `portable`, `avx2`, `avx512`, `avx512vnni`, `neon`, `neondot`. */
   isa: string;
   /** Cores that this process may use. */
   cores: number;

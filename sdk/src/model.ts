@@ -35,7 +35,7 @@ export interface LoadOptions {
   contextSize?: number;
   /** Checks the checksums of a packed model. Default true. */
   verify?: boolean;
-  /** Forces an instruction set: portable, avx2, avx512, avx512vnni, neon. Default SHIFTADD_ISA, else the widest. */
+  /** Forces an instruction set: portable, avx2, avx512, avx512vnni, neon, neondot. Default SHIFTADD_ISA, else the widest. */
   isa?: string;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;

@@ -26,7 +26,7 @@ const object: Rule = { kind: 'object' };
 /** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
 export const defaultContextSize = 4096;
 
-export const isaNames = ['portable', 'avx2', 'avx512', 'avx512vnni', 'neon'] as const;
+export const isaNames = ['portable', 'avx2', 'avx512', 'avx512vnni', 'neon', 'neondot'] as const;
 
 export const loadRules = {
   backend: choice(['auto', 'cpu', 'cuda', 'wasm'], 'auto'),

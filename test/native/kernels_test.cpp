@@ -46,6 +46,7 @@ struct Matrix {
   PackedShape shape;
   std::vector<uint8_t> codes, planes;
   std::vector<uint16_t> scales, row_scales;
+  std::vector<double> weights;  // without row scales
 
   Matrix(const Case& c, std::mt19937& random) : shape{c.rows, c.columns, c.planes, c.group_rows, c.group_columns, 1, c.row_scales} {
     codes.resize(size_t{c.rows} * c.columns);
@@ -62,18 +63,18 @@ struct Matrix {
       row_scales.resize(c.rows);
       for (auto& scale : row_scales) scale = float_to_half(0.5f + static_cast<float>(random() % 1024) / 1024);
     }
+    weights.assign(codes.size(), 0.0);
+    for (size_t i = 0; i < codes.size(); ++i)
+      for (uint32_t p = 0; p < shape.planes; ++p) {
+        const size_t row_group = i / shape.columns / shape.group_rows, column_group = i % shape.columns / shape.group_columns;
+        const size_t at = (row_group * shape.column_groups() + column_group) * shape.planes + p;
+        weights[i] += decode_scale(scales[at], shape.scale_exponent) * (codes[i] >> p & 1 ? 1 : -1);
+      }
   }
   PackedMatrix view() const { return {shape, planes.data(), scales.data(), row_scales.empty() ? nullptr : row_scales.data()}; }
   double row_product(uint32_t r, const float* x) const {
     double sum = 0;
-    for (uint32_t c = 0; c < shape.columns; ++c) {
-      double weight = 0;
-      for (uint32_t p = 0; p < shape.planes; ++p) {
-        const size_t at = (size_t{r / shape.group_rows} * shape.column_groups() + c / shape.group_columns) * shape.planes + p;
-        weight += decode_scale(scales[at], shape.scale_exponent) * (codes[size_t{r} * shape.columns + c] >> p & 1 ? 1 : -1);
-      }
-      sum += weight * x[c];
-    }
+    for (uint32_t c = 0; c < shape.columns; ++c) sum += weights[size_t{r} * shape.columns + c] * x[c];
     return sum * (row_scales.empty() ? 1.0 : half_to_float(row_scales[r]));
   }
 };
@@ -108,7 +109,7 @@ bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
 
 std::vector<const char*> other_isas() {
   std::vector<const char*> isas;
-  for (const char* isa : {"avx2", "avx512", "neon"}) {
+  for (const char* isa : {"avx2", "avx512", "avx512vnni", "neon", "neondot"}) {
     const Kernels* kernels = nullptr;
     if (choose_kernels(isa, &kernels).ok()) isas.push_back(isa);
     else tap::note("%s is not available here", isa);

@@ -9,13 +9,13 @@ import { stories, temporaryFolder } from './fixtures.js';
 t.test('the list of backends', async (t) => {
   const backends = await listBackends();
   t.same(backends.map(({ name }) => name), ['cpu', 'cuda', 'wasm']);
-  t.match(backends[0], { available: true, reason: null, device: { isa: /^(portable|avx2|avx512|neon)$/ } });
+  t.match(backends[0], { available: true, reason: null, device: { isa: /^(portable|avx2|avx512(vnni)?|neon(dot)?)$/ } });
   t.match(backends[1], { available: false, reason: 'not part of this build' });
 });
 
 t.test('explicit choices', async (t) => {
   const model = await loadModel(stories, { isa: 'portable', threads: 1, backend: 'cpu' });
-  t.match(model.backend, { name: 'cpu', isa: 'portable', threads: 1, precision: 'exact', kvCache: 'f32' });
+  t.match(model.backend, { name: 'cpu', isa: 'portable', threads: 1, precision: 'fast', kvCache: 'f16' });
   await model.close();
   await t.rejects(loadModel(stories, { backend: 'cuda' }), { code: 'ERR_NO_BACKEND', message: /cuda: not part of this build.*Use backend 'auto' or 'cpu'/ });
   await t.rejects(loadModel(stories, { isa: 'sse9' as 'avx2' }), /isa/);

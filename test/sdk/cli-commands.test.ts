@@ -12,7 +12,7 @@ const greedy = ['--temperature', '0', '--repetition-penalty', '1'];
 t.test('devices', async (t) => {
   const shown = await shiftadd(['devices']);
   t.equal(shown.status, 0);
-  t.match(shown.output, /^cpu +ready +(portable|avx2|avx512|neon), \d+ cores$/m);
+  t.match(shown.output, /^cpu +ready +(portable|avx2|avx512(vnni)?|neon(dot)?), \d+ cores$/m);
   const { version, backends, machine } = JSON.parse((await shiftadd(['devices', '--json'])).output);
   t.equal(version, 1);
   t.match(backends, [{ name: 'cpu', available: true, reason: null }]);
