@@ -4,7 +4,7 @@ import { runScript, setUp } from '../scripts/setup.mjs';
 import { findContenders } from './contenders.mjs';
 import { help, readOptions, usageErrors } from './options.mjs';
 import { findPeer, installPeers } from './peers.mjs';
-import { canReadBandwidth, readBandwidth } from './read-bandwidth.mjs';
+import { readBandwidth } from './read-bandwidth.mjs';
 import { describeMachine, describeSources, writeResults } from './results.mjs';
 import { prompts, question, runScenario } from './scenario-process.mjs';
 import { summarize } from './summary.mjs';
@@ -20,10 +20,9 @@ await runScript(async () => {
     return;
   }
   if (options.installPeers) await installPeers();
-  await setUp();
+  await setUp({ benchmarks: true });
   const peer = findPeer(options.peers);
   if (peer === null) say('node-llama-cpp is not installed, so ours runs alone; --install-peers installs it');
-  if (!canReadBandwidth()) say('the native benchmarks are not built, so there is no roofline to compare with');
   const entries = await findContenders(options, peer !== null, say);
   const { samples, failures } = await measure(entries, options, peer?.folder ?? null);
   const summary = summarize(samples);

@@ -79,26 +79,32 @@ const types = {
   },
 };
 
-const nativeTests = {
-  what: 'building the native tests',
-  stamp: 'build-tests/.shiftadd-stamp',
-  outputs: ['build-tests/bin'],
-  needsBuildTools: true,
-  key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', 'test/native'], toolKey),
-  async build() {
-    forgetForeignBuild('build-tests');
-    const generator = process.platform === 'win32' ? [] : ['-G', cmakeGenerator()];
-    const options = ['-DSHIFTADD_TESTS=ON', '-DCMAKE_BUILD_TYPE=Release'];
-    await runStep('native-tests-configure', root, 'cmake', ['-S', '.', '-B', 'build-tests', ...generator, ...options]);
-    await runStep('native-tests', root, 'cmake', ['--build', 'build-tests', '--config', 'Release'], parallel());
-  },
-};
+/** A step that builds programs with CMake into a folder of their own. */
+function programs(what, folder, option, sources) {
+  return {
+    what,
+    stamp: `${folder}/.shiftadd-stamp`,
+    outputs: [`${folder}/bin`],
+    needsBuildTools: true,
+    key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', sources], toolKey),
+    async build() {
+      forgetForeignBuild(folder);
+      const generator = process.platform === 'win32' ? [] : ['-G', cmakeGenerator()];
+      const options = [`-D${option}=ON`, '-DCMAKE_BUILD_TYPE=Release'];
+      await runStep(`${folder}-configure`, root, 'cmake', ['-S', '.', '-B', folder, ...generator, ...options]);
+      await runStep(folder, root, 'cmake', ['--build', folder, '--config', 'Release'], parallel());
+    },
+  };
+}
+
+const nativeTests = programs('building the native tests', 'build-tests', 'SHIFTADD_TESTS', 'test/native');
+const nativeBenchmarks = programs('building the native benchmarks', 'build-bench', 'SHIFTADD_BENCHMARKS', 'benchmarks/native');
 
 /** Does whatever is not up to date. `tests` also builds the native test programs and checks the types of all sources. */
-export async function setUp({ tests = false } = {}) {
+export async function setUp({ tests = false, benchmarks = false } = {}) {
   const problems = nodeProblems();
   if (problems.length > 0) throw new StepError(problems.join('\n'));
-  const steps = [install, native, typescript, ...(tests ? [nativeTests, types] : [])];
+  const steps = [install, native, typescript, ...(tests ? [nativeTests, types] : []), ...(benchmarks ? [nativeBenchmarks] : [])];
   if (steps.every(upToDate)) return;
   const release = await lock();
   try {
@@ -119,7 +125,7 @@ async function build(stale) {
   // language one step follows the other.
   if (stale.includes(install)) await make(install);
   await Promise.all([
-    makeInOrder([native, nativeTests].filter((step) => stale.includes(step))),
+    makeInOrder([native, nativeTests, nativeBenchmarks].filter((step) => stale.includes(step))),
     makeInOrder([typescript, types].filter((step) => stale.includes(step))),
   ]);
   linkCommandLine();
