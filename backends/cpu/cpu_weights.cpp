@@ -172,7 +172,7 @@ float CpuPackedWeights::build(const LinearInputView& input, const PackedInput& p
                                                       quads, planes, precision_, tables);
   const float s = prepared.scale(token, block) * (block_scale * 32768.0f);
   if (!std::isnan(s) && s != 0)
-    kernels_.build_tables(prepared.values(token, quad), scales, quads, planes, precision_, ahead, tables);
+    kernels_.build_tables(prepared.entries(token, quad), scales, quads, planes, precision_, ahead, tables);
   return s;
 }
 
@@ -192,10 +192,13 @@ void CpuPackedWeights::multiply_tables(size_t item, const LinearInputView& input
   PackedInputKind kind;
   needs(input.rows, &kind);
   const PackedInput& prepared = input.prepared[kind.index()];
-  for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
-    const uint32_t first_quad = k_block * kKBlockQuads, quads = shape.quads_in(k_block);
+  const uint32_t group_tiles = shape.tiles_in(row_group);
+  const uint8_t* k_blocks = matrix_.planes + shape.block_offset(row_group, 0);
+  for (uint32_t first_quad = 0; first_quad < shape.quads(); first_quad += kKBlockQuads) {
+    const uint32_t quads = std::min(kKBlockQuads, shape.quads() - first_quad);
     const size_t tile_bytes = size_t{quads} * shape.planes * kBlockBytes;
-    const uint8_t* blocks = matrix_.planes + shape.block_offset(row_group, k_block) + first_tile * tile_bytes;
+    const uint8_t* blocks = k_blocks + first_tile * tile_bytes;
+    k_blocks += group_tiles * tile_bytes;
     for (uint32_t m = 0; m < tokens; ++m) {
       // The first token reads from memory: a steady stream runs ahead of it, fed by the table build for the first tile.
       // For the others the blocks are in the cache.
@@ -243,8 +246,7 @@ void CpuPackedWeights::multiply_panel(size_t item, const LinearInputView& input,
     kernels_.decode_panel(blocks, scales_of(row_group, quad), quads, shape.planes, shape.group_columns, panel);
     const float block_scale = block_scales_[size_t{row_group} * blocks_ + block];
     for (uint32_t m = 0; m < tokens; ++m) token_scales[m] = prepared.scale(first_token + m, block) * block_scale;
-    kernels_.panel_product(prepared.values(first_token, quad), prepared.stride(), tokens, panel, quads * kQuadColumns,
-                           token_scales, sums, kPanelRows);
+    kernels_.panel_product(prepared.rounded(block, first_token), tokens, panel, quads * kQuadColumns, token_scales, sums);
   }
   const uint32_t first_row = row_group * shape.group_rows + tile * kTileRows;
   const uint32_t count = std::min(kTileRows, shape.rows_in(row_group) - tile * kTileRows);

@@ -49,6 +49,7 @@ constexpr uint32_t kMaxTablePlanes = 8;
 constexpr uint32_t kTableBytes = 128;    // tables of one (quad, plane): 4 chunks x 16 entries x 2 bytes
 constexpr uint32_t kQuadEntries = 64;    // B of one quad: 4 chunks x 16 entries
 constexpr uint32_t kPanelRows = 32;      // rows of a panel: one tile
+constexpr uint32_t kPanelColumns = 128;  // room for the columns of a scale block, in a token's rounded activations
 constexpr uint32_t kKeyPanel = 16;       // positions of a key panel
 
 // Quads that share one X and S. Every plane adds its own rounding error, all of them relative to the largest product of
@@ -92,10 +93,10 @@ struct Kernels {
   void (*decode_panel)(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes,
                        uint32_t group_columns, int16_t* panel);
 
-  // y[m * y_stride + r] += scale[m] * float(sum over columns of x[m * x_stride + c] * w[r][c]), r < 32; scale[m] rounded
+  // y[m * kPanelRows + r] += scale[m] * float(sum over columns of x[m * kPanelColumns + c] * w[r][c]), r < 32; scale[m] rounded
   // and the product rounded before the sum.
-  void (*panel_product)(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                        const float* scale, float* y, size_t y_stride);
+  void (*panel_product)(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                        const float* scale, float* y);
 
   // Sum of a[i] * b[i] in a fixed order: 16 lanes (i mod 16), products and sums rounded separately, then halves added:
   // 16 -> 8 -> 4 -> 2 -> 1.

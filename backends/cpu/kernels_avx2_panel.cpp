@@ -62,17 +62,17 @@ inline Column look_up(const Levels& levels, __m256i code) {
 }
 
 template <uint32_t kTokens>
-void product_rows(const int16_t* x, size_t x_stride, const int16_t* panel, uint32_t columns, const float* scale, float* y,
-                  size_t y_stride) {
+void product_rows(const int16_t* x, const int16_t* panel, uint32_t columns, const float* scale, float* y) {
   for (uint32_t half = 0; half < 2; ++half) {  // stored rows 0-7 16-23, then 8-15 24-31
     __m256i sum[kTokens][2];
     for (uint32_t m = 0; m < kTokens; ++m) sum[m][0] = sum[m][1] = _mm256_setzero_si256();
     const int16_t* weights = panel + 32 * half;
+#pragma GCC unroll 4
     for (uint32_t c = 0; c < columns; c += 2, weights += 2 * kPanelRows) {
       const __m256i left = load(weights), right = load(weights + 16);
       for (uint32_t m = 0; m < kTokens; ++m) {
         int32_t pair;
-        __builtin_memcpy(&pair, x + m * x_stride + c, sizeof pair);
+        __builtin_memcpy(&pair, x + m * kPanelColumns + c, sizeof pair);
         const __m256i value = _mm256_set1_epi32(pair);
         sum[m][0] = _mm256_add_epi32(sum[m][0], _mm256_madd_epi16(value, left));
         sum[m][1] = _mm256_add_epi32(sum[m][1], _mm256_madd_epi16(value, right));
@@ -83,7 +83,7 @@ void product_rows(const int16_t* x, size_t x_stride, const int16_t* panel, uint3
       const __m256i rows[2] = {_mm256_permute2x128_si256(sum[m][0], sum[m][1], 0x20),
                                _mm256_permute2x128_si256(sum[m][0], sum[m][1], 0x31)};
       for (uint32_t part = 0; part < 2; ++part) {
-        float* out = y + m * y_stride + 8 * half + 16 * part;
+        float* out = y + m * kPanelRows + 8 * half + 16 * part;
         _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), _mm256_mul_ps(s, _mm256_cvtepi32_ps(rows[part]))));
       }
     }
@@ -139,14 +139,14 @@ void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, 
   }
 }
 
-void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                   const float* scale, float* y, size_t y_stride) {
+void panel_product(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y) {
   // Six tokens by 16 rows fill 12 of the 16 registers.
-  for (; tokens >= 6; tokens -= 6, x += 6 * x_stride, scale += 6, y += 6 * y_stride)
-    product_rows<6>(x, x_stride, panel, columns, scale, y, y_stride);
-  for (; tokens >= 2; tokens -= 2, x += 2 * x_stride, scale += 2, y += 2 * y_stride)
-    product_rows<2>(x, x_stride, panel, columns, scale, y, y_stride);
-  if (tokens) product_rows<1>(x, x_stride, panel, columns, scale, y, y_stride);
+  for (; tokens >= 6; tokens -= 6, x += 6 * kPanelColumns, scale += 6, y += 6 * kPanelRows)
+    product_rows<6>(x, panel, columns, scale, y);
+  for (; tokens >= 2; tokens -= 2, x += 2 * kPanelColumns, scale += 2, y += 2 * kPanelRows)
+    product_rows<2>(x, panel, columns, scale, y);
+  if (tokens) product_rows<1>(x, panel, columns, scale, y);
 }
 
 }  // namespace shiftadd::x86

@@ -9,15 +9,14 @@ namespace shiftadd::x86 {
 using AddProducts = __m512i(__m512i sum, __m512i a, __m512i b);
 
 template <AddProducts add_products, uint32_t kTokens>
-void product_rows(const int16_t* x, size_t x_stride, const int16_t* panel, uint32_t columns, const float* scale, float* y,
-                  size_t y_stride) {
+void product_rows(const int16_t* x, const int16_t* panel, uint32_t columns, const float* scale, float* y) {
   __m512i sum[kTokens][2];
   for (uint32_t m = 0; m < kTokens; ++m) sum[m][0] = sum[m][1] = _mm512_setzero_si512();
   for (uint32_t c = 0; c < columns; c += 2, panel += 2 * kPanelRows) {
     const __m512i left = _mm512_loadu_si512(panel), right = _mm512_loadu_si512(panel + 32);
     for (uint32_t m = 0; m < kTokens; ++m) {
       int32_t pair;
-      __builtin_memcpy(&pair, x + m * x_stride + c, sizeof pair);
+      __builtin_memcpy(&pair, x + m * kPanelColumns + c, sizeof pair);
       const __m512i value = _mm512_set1_epi32(pair);
       sum[m][0] = add_products(sum[m][0], value, left);
       sum[m][1] = add_products(sum[m][1], value, right);
@@ -29,22 +28,22 @@ void product_rows(const int16_t* x, size_t x_stride, const int16_t* panel, uint3
     const __m512i rows[2] = {_mm512_shuffle_i64x2(sum[m][0], sum[m][1], 0b10001000),
                              _mm512_shuffle_i64x2(sum[m][0], sum[m][1], 0b11011101)};
     for (uint32_t part = 0; part < 2; ++part) {
-      float* out = y + m * y_stride + 16 * part;
+      float* out = y + m * kPanelRows + 16 * part;
       _mm512_storeu_ps(out, _mm512_add_ps(_mm512_loadu_ps(out), _mm512_mul_ps(s, _mm512_cvtepi32_ps(rows[part]))));
     }
   }
 }
 
 template <AddProducts add_products>
-void panel_product_512(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                       const float* scale, float* y, size_t y_stride) {
+void panel_product_512(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                       const float* scale, float* y) {
   // Twelve tokens by 32 rows fill 24 of the 32 registers.
-  for (; tokens >= 12; tokens -= 12, x += 12 * x_stride, scale += 12, y += 12 * y_stride)
-    product_rows<add_products, 12>(x, x_stride, panel, columns, scale, y, y_stride);
-  for (; tokens >= 4; tokens -= 4, x += 4 * x_stride, scale += 4, y += 4 * y_stride)
-    product_rows<add_products, 4>(x, x_stride, panel, columns, scale, y, y_stride);
-  for (; tokens > 0; --tokens, x += x_stride, ++scale, y += y_stride)
-    product_rows<add_products, 1>(x, x_stride, panel, columns, scale, y, y_stride);
+  for (; tokens >= 12; tokens -= 12, x += 12 * kPanelColumns, scale += 12, y += 12 * kPanelRows)
+    product_rows<add_products, 12>(x, panel, columns, scale, y);
+  for (; tokens >= 4; tokens -= 4, x += 4 * kPanelColumns, scale += 4, y += 4 * kPanelRows)
+    product_rows<add_products, 4>(x, panel, columns, scale, y);
+  for (; tokens > 0; --tokens, x += kPanelColumns, ++scale, y += kPanelRows)
+    product_rows<add_products, 1>(x, panel, columns, scale, y);
 }
 
 // In kernels_avx512.cpp.

@@ -38,11 +38,11 @@ struct Sums {
   }
 
   template <Part kPart>
-  inline void add(const int16_t* x, size_t x_stride, const int8_t* weights, uint32_t columns) {
+  inline void add(const int16_t* x, const int8_t* weights, uint32_t columns) {
     for (uint32_t c = 0; c < columns; c += 16, weights += 8 * kQuartetBytes) {
       int8x16_t values[kTokens];
       for (uint32_t m = 0; m < kTokens; ++m)
-        values[m] = load_part<kPart>(reinterpret_cast<const int8_t*>(x + m * x_stride + c), 16);
+        values[m] = load_part<kPart>(reinterpret_cast<const int8_t*>(x + m * kPanelColumns + c), 16);
       add_quartet<kPart, 0>(weights, values);
       add_quartet<kPart, 1>(weights, values);
       add_quartet<kPart, 2>(weights, values);
@@ -57,21 +57,20 @@ struct Sums {
 };
 
 template <uint32_t kTokens>
-void product_rows(const int16_t* x, size_t x_stride, const int8_t* panel, uint32_t columns, const float* scale, float* y,
-                  size_t y_stride) {
+void product_rows(const int16_t* x, const int8_t* panel, uint32_t columns, const float* scale, float* y) {
   for (uint32_t half = 0; half < 2; ++half, panel += 64, y += 16) {
     Sums<kTokens> sums;
     for (auto& token : sums.of)
       for (auto& part : token) part = vdupq_n_s32(0);
-    sums.template add<Part::high>(x, x_stride, panel, columns);
+    sums.template add<Part::high>(x, panel, columns);
     sums.multiply(127);
-    sums.template add<Part::sum>(x, x_stride, panel, columns);
+    sums.template add<Part::sum>(x, panel, columns);
     sums.multiply(128 * kInverse);
-    sums.template add<Part::low>(x, x_stride, panel, columns);
+    sums.template add<Part::low>(x, panel, columns);
     sums.multiply(kMinus127);
     for (uint32_t m = 0; m < kTokens; ++m)
       for (uint32_t part = 0; part < 4; ++part) {
-        float* out = y + m * y_stride + 4 * part;
+        float* out = y + m * kPanelRows + 4 * part;
         vst1q_f32(out, vaddq_f32(vld1q_f32(out), vmulq_n_f32(vcvtq_f32_s32(sums.of[m][part]), scale[m])));
       }
   }
@@ -148,13 +147,13 @@ void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, 
   }
 }
 
-void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                   const float* scale, float* y, size_t y_stride) {
+void panel_product(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y) {
   const int8_t* bytes = reinterpret_cast<const int8_t*>(panel);
-  for (; tokens >= 4; tokens -= 4, x += 4 * x_stride, scale += 4, y += 4 * y_stride)
-    product_rows<4>(x, x_stride, bytes, columns, scale, y, y_stride);
-  for (; tokens > 0; --tokens, x += x_stride, ++scale, y += y_stride)
-    product_rows<1>(x, x_stride, bytes, columns, scale, y, y_stride);
+  for (; tokens >= 4; tokens -= 4, x += 4 * kPanelColumns, scale += 4, y += 4 * kPanelRows)
+    product_rows<4>(x, bytes, columns, scale, y);
+  for (; tokens > 0; --tokens, x += kPanelColumns, ++scale, y += kPanelRows)
+    product_rows<1>(x, bytes, columns, scale, y);
 }
 
 }  // namespace

@@ -23,15 +23,14 @@ struct Sums {
 };
 
 template <uint32_t kTokens>
-void product_rows(const int16_t* x, size_t x_stride, const int16_t* panel, uint32_t columns, const float* scale, float* y,
-                  size_t y_stride) {
+void product_rows(const int16_t* x, const int16_t* panel, uint32_t columns, const float* scale, float* y) {
   for (uint32_t half = 0; half < 2; ++half, panel += 16, y += 16) {
     Sums<kTokens> sums;
     for (auto& token : sums.of)
       for (auto& part : token) part = vdupq_n_s32(0);
     for (uint32_t c = 0; c < columns; c += 8) {
       int16x8_t values[kTokens];
-      for (uint32_t m = 0; m < kTokens; ++m) values[m] = vld1q_s16(x + m * x_stride + c);
+      for (uint32_t m = 0; m < kTokens; ++m) values[m] = vld1q_s16(x + m * kPanelColumns + c);
       const int16_t* weights = panel + c * kPanelRows;
       sums.template add_column<0>(weights, values);
       sums.template add_column<1>(weights, values);
@@ -44,7 +43,7 @@ void product_rows(const int16_t* x, size_t x_stride, const int16_t* panel, uint3
     }
     for (uint32_t m = 0; m < kTokens; ++m)
       for (uint32_t part = 0; part < 4; ++part) {
-        float* out = y + m * y_stride + 4 * part;
+        float* out = y + m * kPanelRows + 4 * part;
         vst1q_f32(out, vaddq_f32(vld1q_f32(out), vmulq_n_f32(vcvtq_f32_s32(sums.of[m][part]), scale[m])));
       }
   }
@@ -102,13 +101,13 @@ void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, 
   }
 }
 
-void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                   const float* scale, float* y, size_t y_stride) {
+void panel_product(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y) {
   // Four tokens by 16 rows: 16 sums, 4 vectors of activations (the multiplication reads them from the lower 16 registers).
-  for (; tokens >= 4; tokens -= 4, x += 4 * x_stride, scale += 4, y += 4 * y_stride)
-    product_rows<4>(x, x_stride, panel, columns, scale, y, y_stride);
-  for (; tokens > 0; --tokens, x += x_stride, ++scale, y += y_stride)
-    product_rows<1>(x, x_stride, panel, columns, scale, y, y_stride);
+  for (; tokens >= 4; tokens -= 4, x += 4 * kPanelColumns, scale += 4, y += 4 * kPanelRows)
+    product_rows<4>(x, panel, columns, scale, y);
+  for (; tokens > 0; --tokens, x += kPanelColumns, ++scale, y += kPanelRows)
+    product_rows<1>(x, panel, columns, scale, y);
 }
 
 }  // namespace

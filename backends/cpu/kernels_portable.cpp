@@ -151,14 +151,14 @@ void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, 
       }
 }
 
-void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                   const float* scale, float* y, size_t y_stride) {
+void panel_product(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y) {
   for (uint32_t m = 0; m < tokens; ++m)
     for (uint32_t r = 0; r < kPanelRows; ++r) {
       int32_t sum = 0;
       for (uint32_t c = 0; c < columns; ++c)
-        sum += x[m * x_stride + c] * panel[c / 2 * 2 * kPanelRows + 2 * r + c % 2];
-      y[m * y_stride + r] += scale[m] * static_cast<float>(sum);
+        sum += x[m * kPanelColumns + c] * panel[c / 2 * 2 * kPanelRows + 2 * r + c % 2];
+      y[m * kPanelRows + r] += scale[m] * static_cast<float>(sum);
     }
 }
 

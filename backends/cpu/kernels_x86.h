@@ -18,8 +18,8 @@ float round_activations(const float* x, uint32_t columns, int16_t* out);
 // Rows of a panel are stored in the order 0-3 16-19 4-7 20-23 8-11 24-27 12-15 28-31: what unpacking bytes gives.
 void decode_panel(const uint8_t* blocks, const int16_t* scales, uint32_t quads, uint32_t planes, uint32_t group_columns,
                   int16_t* panel);
-void panel_product(const int16_t* x, size_t x_stride, uint32_t tokens, const int16_t* panel, uint32_t columns,
-                   const float* scale, float* y, size_t y_stride);
+void panel_product(const int16_t* x, uint32_t tokens, const int16_t* panel, uint32_t columns,
+                   const float* scale, float* y);
 float dot(const float* a, const float* b, size_t n);
 void score_keys(const float* q, size_t q_stride, uint32_t rows, const void* keys, KvType type, uint32_t size,
                 uint32_t panels, float scale, float* scores, size_t score_stride);

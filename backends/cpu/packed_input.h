@@ -26,17 +26,21 @@ class PackedInput {
   void prepare(const Kernels& kernels, Precision precision, PackedInputKind kind, const float* x, size_t stride,
                uint32_t rows, uint32_t quads, Parallel parallel);
 
-  const int16_t* values(uint32_t row, uint32_t quad) const {
-    return values_.data() + (size_t{row} * quads_ + quad) * quad_values_;
+  // Entries of one row's quads from `quad` on: [quad][kQuadEntries].
+  const int16_t* entries(uint32_t row, uint32_t quad) const {
+    return values_.data() + (size_t{row} * quads_ + quad) * kQuadEntries;
   }
-  size_t stride() const { return size_t{quads_} * quad_values_; }  // between rows of values
+  // Rounded activations of one scale block for all rows from `row` on: [row][kPanelColumns].
+  const int16_t* rounded(uint32_t block, uint32_t row) const {
+    return values_.data() + (size_t{block} * rows_ + row) * kPanelColumns;
+  }
   // Of the values of scale block `block`; NaN where an activation is not finite, 0 where all are tiny.
   float scale(uint32_t row, uint32_t block) const { return scales_[size_t{row} * blocks_ + block]; }
 
  private:
   std::vector<int16_t> values_;  // grows to the largest input, then stays
   std::vector<float> scales_;
-  uint32_t quads_ = 0, quad_values_ = 0, blocks_ = 0;
+  uint32_t rows_ = 0, quads_ = 0, blocks_ = 0;
 };
 
 }  // namespace shiftadd
