@@ -4,7 +4,7 @@ import { open } from 'node:fs/promises';
 import { ShiftAddError, fromFileSystem } from '../errors.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
 
-const bufferBytes = 4 * 1024 * 1024;
+const bufferBytes = 1024 * 1024;
 
 /** `onBytes` gets the bytes verified so far. ERR_CHECKSUM names the tensor; an abort rejects with the signal's reason. */
 export async function verifyChecksums(
