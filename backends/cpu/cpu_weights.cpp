@@ -15,7 +15,7 @@ constexpr uint32_t kPanelTokens = 12;     // from here on the panel product is f
 constexpr uint32_t kMaxPanelTokens = 128;
 constexpr uint32_t kItemTiles = 16;      // tiles of one packed item: larger row groups are split between threads
 constexpr uint32_t kMaxBlocks = 4;       // scale blocks of a k-block
-constexpr size_t kReadAhead = 4096;      // bytes between the block that is used and the one that is fetched
+constexpr size_t kReadAhead = 512;       // bytes between the block that is used and the one that is fetched
 constexpr uint32_t kFewTokens = 4;       // below this, building a dense panel costs more than it saves
 
 }  // namespace

@@ -59,6 +59,9 @@ constexpr uint32_t scale_block_quads(uint32_t planes, uint32_t group_columns) {
   return planes <= 4 ? 8 : group_columns == 8 ? 4 : 2;
 }
 
+// Blocks are fetched twice: from memory into the second cache this far ahead of `ahead`, then from there into the first.
+constexpr size_t kFetchFar = 8192;
+
 // Look-up tables of one (row group, scale block), split into two bytes; how is the kernel's own affair.
 struct LookupTables {
   alignas(64) uint8_t bytes[kMaxQuads * kMaxTablePlanes * kTableBytes];

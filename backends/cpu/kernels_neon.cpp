@@ -5,6 +5,11 @@
 namespace shiftadd::neon {
 namespace {
 
+inline void fetch(const uint8_t* p) {
+  __builtin_prefetch(p);
+  __builtin_prefetch(p + kFetchFar, 0, 2);
+}
+
 using Bytes = uint8x16_t;
 
 inline Bytes load(const uint8_t* p) { return vld1q_u8(p); }
@@ -50,7 +55,7 @@ void accumulate_exact(const uint8_t* blocks, const uint8_t* ahead, const uint8_t
   LowSum low_a, low_b;  // a: rows 0..15 of the tile, b: rows 16..31
   HighSum high_a, high_b;
   for (; count > 0; --count, blocks += 64, ahead += 64, table += kTableBytes) {
-    __builtin_prefetch(ahead);
+    fetch(ahead);
     for (uint32_t j = 0; j < 4; ++j) {
       const Bytes packed = load(blocks + 16 * j), a = vandq_u8(packed, mask), b = vshrq_n_u8(packed, 4);
       const Bytes low = load(table + 16 * j), high = load(table + 64 + 16 * j);
@@ -75,7 +80,7 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* ahead, const uint8_t*
   for (uint32_t q = 0; q < quads;) {
     Bytes la = vdupq_n_u8(0), lb = la;
     for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end; ++q) {
-      for (uint32_t p = 0; p < kPlanes; ++p) __builtin_prefetch(ahead + 64 * p);
+      for (uint32_t p = 0; p < kPlanes; ++p) fetch(ahead + 64 * p);
 #pragma GCC unroll 1  // a chunk leaves registers to spare, four do not
       for (uint32_t j = 0; j < 4; ++j) {
         Bytes ha = vdupq_n_u8(0), hb = ha;
@@ -176,7 +181,7 @@ void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, ui
     int16x8_t entries[8];  // of chunks 0..3: entries 0..7, then 8..15
     for (uint32_t n = 0; n < 8; ++n) entries[n] = vld1q_s16(base + 8 * n);
     for (uint32_t p = 0; p < planes; ++p, scales += 2, ahead += 64, table += kTableBytes) {
-      __builtin_prefetch(ahead);
+      fetch(ahead);
       for (uint32_t j = 0; j < 4; ++j)
         // sqrdmulh: (2 b u + 2^15) >> 16
         store_entries(vqrdmulhq_n_s16(entries[j], scales[j / 2]), vqrdmulhq_n_s16(entries[4 + j], scales[j / 2]), exact,

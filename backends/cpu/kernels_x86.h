@@ -31,7 +31,10 @@ void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* pan
 void widen_half(const uint16_t* half, float* out, size_t n);
 void narrow_half(const float* in, uint16_t* half, size_t n);
 
-static inline void fetch(const void* p) { _mm_prefetch(static_cast<const char*>(p), _MM_HINT_T0); }
+static inline void fetch(const uint8_t* p) {
+  _mm_prefetch(reinterpret_cast<const char*>(p), _MM_HINT_T0);
+  _mm_prefetch(reinterpret_cast<const char*>(p + kFetchFar), _MM_HINT_T1);
+}
 
 static inline float largest_of(__m256 v) {
   __m128 m = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
