@@ -21,24 +21,39 @@ struct ByteSum {
     whole = add16(whole, v);
     odd = add16(odd, _mm256_srli_epi16(v, 8));
   }
-  // Adds the two lanes (chunks) and gives the 16 row sums in order.
-  inline Bytes rows() const {
-    const Bytes even = _mm256_sub_epi16(whole, _mm256_slli_epi16(odd, 8));
-    const __m128i e = _mm_add_epi16(_mm256_castsi256_si128(even), _mm256_extracti128_si256(even, 1));
-    const __m128i o = _mm_add_epi16(_mm256_castsi256_si128(odd), _mm256_extracti128_si256(odd, 1));
-    return _mm256_set_m128i(_mm_unpackhi_epi16(e, o), _mm_unpacklo_epi16(e, o));
+  inline Bytes even() const { return _mm256_sub_epi16(whole, _mm256_slli_epi16(odd, 8)); }
+};
+
+// The sums of rows 0..15 (a) and 16..31 (b) of a tile in 16-bit lanes, the chunks in the two 128-bit lanes of each added:
+// rows 0-7 16-23, then 8-15 24-31. At most 128 bytes are added: below 2^15.
+struct RowSums {
+  Bytes first, second;
+  RowSums(const ByteSum& a, const ByteSum& b) {
+    const Bytes even = add_lanes(a.even(), b.even()), odd = add_lanes(a.odd, b.odd);
+    first = _mm256_unpacklo_epi16(even, odd);
+    second = _mm256_unpackhi_epi16(even, odd);
+  }
+  static inline Bytes add_lanes(Bytes a, Bytes b) {
+    return add16(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
   }
 };
 
-// y[0..15] += s * ((high - bias) << shift) + low)
-inline void flush(Bytes low, Bytes high, int32_t bias, int shift, __m256 s, float* y) {
-  for (int half = 0; half < 2; ++half) {
-    const __m128i l = half ? _mm256_extracti128_si256(low, 1) : _mm256_castsi256_si128(low);
-    const __m128i h = half ? _mm256_extracti128_si256(high, 1) : _mm256_castsi256_si128(high);
-    const __m256i hi = _mm256_slli_epi32(_mm256_sub_epi32(_mm256_cvtepu16_epi32(h), _mm256_set1_epi32(bias)), shift);
-    const __m256 sum = _mm256_cvtepi32_ps(_mm256_add_epi32(hi, _mm256_cvtepu16_epi32(l)));
-    _mm256_storeu_ps(y + 8 * half, _mm256_add_ps(_mm256_loadu_ps(y + 8 * half), _mm256_mul_ps(s, sum)));
+// y[0..7] and y[16..23] += s * (((high - bias) << shift) + low)
+inline void flush_half(Bytes low, Bytes high, int32_t bias, int shift, __m256 s, float* y) {
+  const Bytes weights = _mm256_set1_epi32((1 << shift) | 1 << 16);  // of the pair (high, low)
+  const Bytes offset = _mm256_set1_epi32(-bias * (1 << shift));
+  const Bytes left = _mm256_add_epi32(_mm256_madd_epi16(_mm256_unpacklo_epi16(high, low), weights), offset);
+  const Bytes right = _mm256_add_epi32(_mm256_madd_epi16(_mm256_unpackhi_epi16(high, low), weights), offset);
+  const Bytes rows[2] = {_mm256_permute2x128_si256(left, right, 0x20), _mm256_permute2x128_si256(left, right, 0x31)};
+  for (int part = 0; part < 2; ++part) {
+    float* out = y + 16 * part;
+    _mm256_storeu_ps(out, _mm256_add_ps(_mm256_loadu_ps(out), _mm256_mul_ps(s, _mm256_cvtepi32_ps(rows[part]))));
   }
+}
+
+inline void flush(const RowSums& low, const RowSums& high, int32_t bias, int shift, __m256 s, float* y) {
+  flush_half(low.first, high.first, bias, shift, s, y);
+  flush_half(low.second, high.second, bias, shift, s, y + 8);
 }
 
 template <uint32_t kPlanes>
@@ -62,8 +77,7 @@ void accumulate_exact(const uint8_t* blocks, const uint8_t* ahead, const uint8_t
       high_b.add(lookup(high, b));
     }
   }
-  flush(low_a.rows(), high_a.rows(), bias, 8, scale, y);
-  flush(low_b.rows(), high_b.rows(), bias, 8, scale, y + 16);
+  flush(RowSums(low_a, low_b), RowSums(high_a, high_b), bias, 8, scale, y);
 }
 
 template <uint32_t kPlanes>
@@ -99,8 +113,7 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* ahead, const uint8_t*
     low_a.add(la);
     low_b.add(lb);
   }
-  flush(low_a.rows(), high_a.rows(), bias, 4, scale, y);
-  flush(low_b.rows(), high_b.rows(), bias, 4, scale, y + 16);
+  flush(RowSums(low_a, low_b), RowSums(high_a, high_b), bias, 4, scale, y);
 }
 
 void accumulate(const uint8_t* blocks, const uint8_t* ahead, const LookupTables& tables, uint32_t quads, uint32_t planes,
@@ -116,18 +129,19 @@ void accumulate(const uint8_t* blocks, const uint8_t* ahead, const LookupTables&
 }
 
 // Splits T of two chunks, entries 0..7 and 8..15, into 32 low and 32 high bytes.
-inline void store_entries(Bytes first, Bytes second, bool exact, bool first_plane, uint8_t* table) {
-  const Bytes part = _mm256_set1_epi16(exact ? 255 : 15);
+template <bool kExact>
+inline void store_entries(Bytes first, Bytes second, bool first_plane, uint8_t* table) {
+  constexpr int kLowBits = kExact ? 8 : 4;
+  const Bytes part = _mm256_set1_epi16((1 << kLowBits) - 1);
   store(table, _mm256_packus_epi16(_mm256_and_si256(first, part), _mm256_and_si256(second, part)));
-  const Bytes high = exact ? _mm256_packs_epi16(_mm256_srai_epi16(first, 8), _mm256_srai_epi16(second, 8))
-                           : _mm256_packs_epi16(_mm256_srai_epi16(first, 4), _mm256_srai_epi16(second, 4));
-  const Bytes bias = _mm256_set1_epi8(exact || first_plane ? -128 : 0);
-  store(table + 64, _mm256_xor_si256(high, bias));
+  const Bytes high = _mm256_packs_epi16(_mm256_srai_epi16(first, kLowBits), _mm256_srai_epi16(second, kLowBits));
+  store(table + 64, kExact || first_plane ? _mm256_xor_si256(high, _mm256_set1_epi8(-128)) : high);
 }
 
 // Tables of a quad whose 16 columns have scales of their own. With s = v0 + v1 and d = v0 - v1 of a pair, the pair's four
 // signed sums are -s, d, -d, s; an entry is one of the first pair (index bits 0, 1) plus one of the second (bits 2, 3).
-inline void store_column_entries(Bytes v, bool exact, bool first_plane, uint8_t* table) {
+template <bool kExact>
+inline void store_column_entries(Bytes v, bool first_plane, uint8_t* table) {
   const Bytes swap = _mm256_setr_epi8(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13, 2, 3, 0, 1, 6, 7, 4, 5, 10,
                                       11, 8, 9, 14, 15, 12, 13);
   const Bytes swapped = lookup(v, swap);
@@ -144,24 +158,32 @@ inline void store_column_entries(Bytes v, bool exact, bool first_plane, uint8_t*
   for (int half = 0; half < 2; ++half) {
     const Bytes chunks = half ? _mm256_permute2x128_si256(even, odd, 0x31) : _mm256_permute2x128_si256(even, odd, 0x20);
     const Bytes first = lookup(chunks, pair);
-    store_entries(add16(first, lookup(chunks, low)), add16(first, lookup(chunks, high)), exact, first_plane,
-                  table + 32 * half);
+    store_entries<kExact>(add16(first, lookup(chunks, low)), add16(first, lookup(chunks, high)), first_plane,
+                          table + 32 * half);
+  }
+}
+
+template <bool kExact>
+void build(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, const uint8_t* ahead,
+           uint8_t* table) {
+  for (uint32_t q = 0; q < quads; ++q, base += kQuadEntries) {
+    const Bytes first_01 = load(base), first_23 = load(base + 16), second_01 = load(base + 32), second_23 = load(base + 48);
+    const auto plane = [&](bool first) {
+      x86::fetch(ahead);
+      const Bytes left = _mm256_set1_epi16(scales[0]), right = _mm256_set1_epi16(scales[1]);
+      store_entries<kExact>(_mm256_mulhrs_epi16(first_01, left), _mm256_mulhrs_epi16(second_01, left), first, table);
+      store_entries<kExact>(_mm256_mulhrs_epi16(first_23, right), _mm256_mulhrs_epi16(second_23, right), first, table + 32);
+      scales += 2, ahead += 64, table += kTableBytes;
+    };
+    plane(true);
+    for (uint32_t p = 1; p < planes; ++p) plane(false);
   }
 }
 
 void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, uint32_t planes, Precision precision,
                   const uint8_t* ahead, LookupTables* tables) {
-  const bool exact = precision == Precision::exact;
-  uint8_t* table = tables->bytes;
-  for (uint32_t q = 0; q < quads; ++q, base += kQuadEntries) {
-    const Bytes first_01 = load(base), first_23 = load(base + 16), second_01 = load(base + 32), second_23 = load(base + 48);
-    for (uint32_t p = 0; p < planes; ++p, scales += 2, ahead += 64, table += kTableBytes) {
-      x86::fetch(ahead);
-      const Bytes left = _mm256_set1_epi16(scales[0]), right = _mm256_set1_epi16(scales[1]);
-      store_entries(_mm256_mulhrs_epi16(first_01, left), _mm256_mulhrs_epi16(second_01, left), exact, p == 0, table);
-      store_entries(_mm256_mulhrs_epi16(first_23, right), _mm256_mulhrs_epi16(second_23, right), exact, p == 0, table + 32);
-    }
-  }
+  if (precision == Precision::exact) build<true>(base, scales, quads, planes, ahead, tables->bytes);
+  else build<false>(base, scales, quads, planes, ahead, tables->bytes);
 }
 
 }  // namespace
@@ -225,7 +247,9 @@ float build_column_tables(const float* x, const int16_t* scales, uint32_t quads,
     const __m256i left = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(products + 16 * n), inverse));
     const __m256i right = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_load_ps(products + 16 * n + 8), inverse));
     const Bytes v = _mm256_permute4x64_epi64(_mm256_packs_epi32(left, right), 0b11011000);
-    store_column_entries(v, exact, n % planes == 0, tables->bytes + n * kTableBytes);
+    uint8_t* table = tables->bytes + n * kTableBytes;
+    if (exact) store_column_entries<true>(v, n % planes == 0, table);
+    else store_column_entries<false>(v, n % planes == 0, table);
   }
   return most / range;
 }

@@ -17,6 +17,7 @@ export type ErrorCode =
   | 'ERR_ENGINE'
   | 'ERR_NON_FINITE'
   | 'ERR_CALIBRATION'
+  | 'ERR_TASK_FILE'
   | 'ERR_OUTPUT_EXISTS'
   | 'ERR_CANCELLED';
 

@@ -16,6 +16,8 @@ export type { GenerateOptions, SamplingOptions } from './generate.js';
 export type { EnergyUse, FinishReason, GenerationResult, MemoryUse, Run, TextChunk, Timings, Usage } from './run.js';
 export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evaluate.js';
 export type { BenchmarkCase, BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from './benchmark.js';
+export type { CompareOptions, CompareProgress, CompareResult } from './compare.js';
+export type { ChoiceItem, LastWordItem, PairItem, TaskItem, TaskOptions, TaskProgress, TaskResult } from './tasks.js';
 export { evaluatePerplexity } from './model.js';
 export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quantize.js';
 export type { QuantizeOptions, QuantizeProgress } from './quantize-settings.js';

@@ -1,10 +1,11 @@
 /** Loads a model and is the door to everything that it can do. */
+import { benchmark, type BenchmarkOptions, type BenchmarkResult } from './benchmark.js';
 import { verifyChecksums } from './checkpoint/checksums.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
 import { readTokenizerFiles, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
-import { benchmark, type BenchmarkOptions, type BenchmarkResult } from './benchmark.js';
 import { Chat, encodeChat, type ChatOptions } from './chat.js';
 import { ChatTemplate, type ChatMessage } from './chat-template.js';
+import { compareModels, type CompareOptions, type CompareResult } from './compare.js';
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
@@ -16,6 +17,7 @@ import { defaultContextSize, generateRules, loadRules, readOptions, show } from 
 import { resolveModel } from './resolve-model.js';
 import type { Run } from './run.js';
 import { selectBackend, type BackendAttempt, type BackendName, type SelectedBackend } from './select-backend.js';
+import { evaluateTaskItems, type TaskItem, type TaskOptions, type TaskResult } from './tasks.js';
 import { Tokenizer } from './tokenizer.js';
 import { measureWeights, type WeightBytes } from './weight-bytes.js';
 
@@ -145,6 +147,20 @@ export class Model {
   /** Perplexity of a text. RangeError for a text below 2 tokens, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE. */
   async evaluate(text: string, options?: EvaluateOptions): Promise<EvaluateResult> {
     return evaluateText(this.#core, text, options);
+  }
+
+  /**
+   * How far this model is from a reference with the same vocabulary, such as the dense model it was quantized from.
+   * RangeError for another vocabulary, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE.
+   */
+  async compare(reference: Model, text: string, options?: CompareOptions): Promise<CompareResult> {
+    if (!(reference instanceof Model)) throw new TypeError(`Expected a model for reference but received ${show(reference)}`);
+    return compareModels(this.#core, reference.#core, text, options);
+  }
+
+  /** Scores task items of one kind. TypeError and RangeError name the item, ERR_CONTEXT_OVERFLOW, ERR_CLOSED. */
+  async evaluateTask(items: readonly TaskItem[], options?: TaskOptions): Promise<TaskResult> {
+    return evaluateTaskItems(this.#core, items, options);
   }
 
   /** Measures speed beside the limit that reading the weights sets. RangeError, ERR_CLOSED, ERR_OUT_OF_MEMORY. */

@@ -83,6 +83,20 @@ export const evaluateRules = {
   onProgress: callback,
 } as const;
 
+export const compareRules = {
+  window: integer(2, 2 ** 31 - 1, 512),
+  maxTokens: integer(2, 2 ** 31 - 1, 4096),
+  signal,
+  onProgress: callback,
+} as const;
+
+export const taskRules = {
+  template: text('Question: {query}\nAnswer:'),
+  limit: integer(1, 2 ** 31 - 1), // default: all
+  signal,
+  onProgress: callback,
+} as const;
+
 export const benchmarkRules = {
   promptTokens: integer(1, 2 ** 31 - 1), // default: 16 and 512
   steps: integer(1, 2 ** 20, 64),

@@ -36,7 +36,7 @@ t.test('wrong usage exits 2 and names what was wrong', async (t) => {
     [['chat', 'a', 'b'], "chat does not expect a further argument: 'b'"],
     [['chat', '-x'], 'unknown option -x'],
     [['chat'], 'chat needs --prompt or text on standard input'],
-    [['eval', 'model'], 'eval needs --text FILE'],
+    [['eval', 'model'], 'eval needs --text FILE or --tasks FILE'],
     [['quantize', 'a'], 'quantize needs <out>'],
     [['quantize', 'a', 'b'], 'quantize needs --calibration FILE'],
     [['quantize', 'a', 'b', '--calibration', 'c', '--override', 'k_proj=9'], "--override expects NAME=BITS with BITS from 1 to 8 but received 'k_proj=9'"],

@@ -5,7 +5,8 @@ import { type engineOptions, given } from './command.js';
 
 type EngineValues = Values<typeof engineOptions>;
 
-function loadOptions(values: EngineValues): Pick<LoadOptions, 'backend' | 'threads' | 'precision' | 'kvCache'> {
+/** The load options that the options of a command ask for. */
+export function loadOptions(values: EngineValues): Pick<LoadOptions, 'backend' | 'threads' | 'precision' | 'kvCache'> {
   return {
     backend: values.backend as 'auto' | 'cpu',
     precision: values.precision as 'exact' | 'fast',
