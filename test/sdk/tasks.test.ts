@@ -57,7 +57,7 @@ t.test('last words', async (t) => {
 
 t.test('misuse of tasks', async (t) => {
   const model = await loadModel(stories);
-  const bad = async (items: unknown, expected: object): Promise<void> => void (await t.rejects(model.evaluateTask(items as TaskItem[]), expected));
+  const bad = async (items: unknown, expected: any): Promise<void> => void (await t.rejects(model.evaluateTask(items as TaskItem[]), expected));
   await bad([], TypeError);
   await bad('items', TypeError);
   await bad([{ query: 'a', choices: ['b'], gold: 0 }], { name: 'TypeError', message: /item 0/ });
