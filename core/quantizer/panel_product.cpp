@@ -1,86 +1,39 @@
-// Register-tiled product for panels that stay in the level-2 cache; see panel_product.h.
 #include "core/quantizer/panel_product.h"
 
-#include <algorithm>
-
-#include "core/quantizer/lanes.h"
+#include "core/quantizer/panel_tiles.h"
 
 namespace shiftadd {
+
+#if defined(SHIFTADD_PANEL_AVX2)
+// In panel_product_avx2.cpp.
+void add_product_avx2(const float* a, size_t a_stride, const float* b, size_t b_stride, size_t depth, float factor, float* c,
+                      size_t c_stride, size_t height, size_t width);
+void add_product_avx2(const double* a, size_t a_stride, const double* b, size_t b_stride, size_t depth, double factor,
+                      double* c, size_t c_stride, size_t height, size_t width);
+#endif
+
 namespace {
 
-// Six rows by two vectors are 12 accumulators: enough to hide the latency of a fused multiply-add at two a cycle, and
-// with two vectors of B and one broadcast they fit the 16 registers of AVX2.
-constexpr size_t kTileHeight = 6;
-// Depth after which the accumulators go to memory: keeps the strips of A and B in the level-1 cache.
-constexpr size_t kDepth = 128;
-
-template <typename T, size_t kHeight>
-void tile(const T* a, size_t a_stride, const T* b, size_t b_stride, size_t depth, T factor, T* c, size_t c_stride) {
-  Lanes<T> sums[kHeight][2] = {};
-  for (size_t k = 0; k < depth; ++k) {
-    Lanes<T> left, right;
-    std::memcpy(&left, b + k * b_stride, sizeof left);
-    std::memcpy(&right, b + k * b_stride + kLanes<T>, sizeof right);
-    for (size_t i = 0; i < kHeight; ++i) {
-      const T scalar = a[k * a_stride + i];
-      sums[i][0] += scalar * left;
-      sums[i][1] += scalar * right;
-    }
-  }
-  for (size_t i = 0; i < kHeight; ++i) {
-    for (size_t half = 0; half < 2; ++half) {
-      T* target = c + i * c_stride + half * kLanes<T>;
-      Lanes<T> value;
-      std::memcpy(&value, target, sizeof value);
-      value += factor * sums[i][half];
-      std::memcpy(target, &value, sizeof value);
-    }
-  }
-}
-
-template <typename T, size_t kHeight>
-void strip(const T* a, size_t a_stride, const T* b, size_t b_stride, size_t depth, T factor, T* c, size_t c_stride,
-           size_t width) {
-  for (size_t j = 0; j < width; j += 2 * kLanes<T>) {
-    tile<T, kHeight>(a, a_stride, b + j, b_stride, depth, factor, c + j, c_stride);
-  }
-}
-
 template <typename T>
-void product(const T* a, size_t a_stride, const T* b, size_t b_stride, size_t depth, T factor, T* c, size_t c_stride,
-             size_t height, size_t width) {
-  for (size_t k = 0; k < depth; k += kDepth) {
-    const size_t part = std::min(kDepth, depth - k);
-    const T* a_part = a + k * a_stride;
-    const T* b_part = b + k * b_stride;
-    size_t i = 0;
-    for (; i + kTileHeight <= height; i += kTileHeight) {
-      strip<T, kTileHeight>(a_part + i, a_stride, b_part, b_stride, part, factor, c + i * c_stride, c_stride, width);
-    }
-    if (i + 4 <= height) {
-      strip<T, 4>(a_part + i, a_stride, b_part, b_stride, part, factor, c + i * c_stride, c_stride, width);
-      i += 4;
-    }
-    if (i + 2 <= height) {
-      strip<T, 2>(a_part + i, a_stride, b_part, b_stride, part, factor, c + i * c_stride, c_stride, width);
-      i += 2;
-    }
-    if (i < height) {
-      strip<T, 1>(a_part + i, a_stride, b_part, b_stride, part, factor, c + i * c_stride, c_stride, width);
-    }
-  }
+void best_product(const T* a, size_t a_stride, const T* b, size_t b_stride, size_t depth, T factor, T* c, size_t c_stride,
+                  size_t height, size_t width) {
+#if defined(SHIFTADD_PANEL_AVX2)
+  static const bool avx2 = (__builtin_cpu_init(), __builtin_cpu_supports("avx2"));
+  if (avx2) return add_product_avx2(a, a_stride, b, b_stride, depth, factor, c, c_stride, height, width);
+#endif
+  product(a, a_stride, b, b_stride, depth, factor, c, c_stride, height, width);
 }
 
 }  // namespace
 
 void add_product(const float* a, size_t a_stride, const float* b, size_t b_stride, size_t depth, float factor, float* c,
                  size_t c_stride, size_t height, size_t width) {
-  product(a, a_stride, b, b_stride, depth, factor, c, c_stride, height, width);
+  best_product(a, a_stride, b, b_stride, depth, factor, c, c_stride, height, width);
 }
 
 void add_product(const double* a, size_t a_stride, const double* b, size_t b_stride, size_t depth, double factor,
                  double* c, size_t c_stride, size_t height, size_t width) {
-  product(a, a_stride, b, b_stride, depth, factor, c, c_stride, height, width);
+  best_product(a, a_stride, b, b_stride, depth, factor, c, c_stride, height, width);
 }
 
 }  // namespace shiftadd
