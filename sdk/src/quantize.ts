@@ -4,7 +4,6 @@ import { basename, dirname, resolve } from 'node:path';
 import { readCalibration, type Calibration } from './calibration.js';
 import { ChatTemplate } from './chat-template.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
-import { planeBytes } from './checkpoint/packed-tensors.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
 import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
 import type { CancelFlag, EngineModel, EnginePackedMatrix } from './engine.js';
@@ -13,6 +12,7 @@ import { describeFamily, type FamilySpec } from './families/index.js';
 import { openEngineModel } from './model.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
+import { alreadyPacked, packedBytes } from './quantize-plan.js';
 import { planSteps, type QuantizeOptions, type QuantizeProgress, type QuantizeStep } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { selectBackend } from './select-backend.js';
@@ -39,6 +39,9 @@ export interface QuantizeResult {
   calibration: Calibration['record'];
   seconds: number;
 }
+
+/** Of a weight file besides one matrix. */
+const headerRoom = 1024;
 
 interface Quantized {
   name: string;
@@ -68,12 +71,7 @@ export async function quantizeModel(
   const out = resolve(outFolder);
   const source = await openModelFolder(await resolveModel(checkpointFolder));
   await checkOutput(out, source, overwrite!);
-  if (source.quantization !== null) {
-    throw new ShiftAddError(
-      'ERR_UNSUPPORTED_MODEL',
-      `${source.path} is packed already. Quantize the checkpoint it was made from.`,
-    );
-  }
+  if (source.quantization !== null) throw alreadyPacked(source.path);
   const family = describeFamily(source.config, source.configPath);
   if (window > family.contextLimit)
     throw new RangeError(
@@ -117,15 +115,11 @@ async function checkOutput(out: string, source: ModelFolder, overwrite: boolean)
 
 function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOptions): void {
   for (const { tensors, settings } of steps) {
-    tensors.forEach(({ name, shape }, i) => {
-      const [rows, columns] = [shape[0]!, shape[1]!];
-      const { planes, groupRows, groupColumns } = settings[i]!;
-      const scales = Math.ceil(rows / groupRows) * Math.ceil(columns / groupColumns) * planes * 2;
-      const needed =
-        planeBytes({ rows, columns, planes, groupRows, groupColumns, scaleExponent: 0 }) + scales + rows * 2 + 1024;
+    tensors.forEach((tensor, i) => {
+      const needed = packedBytes(tensor, settings[i]!) + headerRoom;
       if (needed > maxShardBytes!)
         throw new RangeError(
-          `Expected at least ${needed} for maxShardBytes (tensor ${name}) but received ${maxShardBytes}`,
+          `Expected at least ${needed} for maxShardBytes (tensor ${tensor.name}) but received ${maxShardBytes}`,
         );
     });
   }

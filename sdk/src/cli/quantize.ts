@@ -1,8 +1,9 @@
 /** `shiftadd quantize`: turns a dense checkpoint into a packed model. */
-import { quantizeModel, type QuantizeProgress, type QuantizeResult } from '../index.js';
+import { planQuantization, quantizeModel, type QuantizeOptions, type QuantizePlan, type QuantizeProgress, type QuantizeResult } from '../index.js';
 import { type Rule, quantizeRules, show } from '../options.js';
 import { UsageError, defineCommand, given, outputOptions, seedOption, threadOptions } from './command.js';
 import { bytes, duration, table } from './quantities.js';
+import type { Terminal } from './terminal.js';
 
 type IntegerRule = Rule & { kind: 'integer' };
 
@@ -30,6 +31,7 @@ export const quantize = defineCommand({
     samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text' },
     window: { rule: quantizeRules.window as IntegerRule, value: 'N', help: 'tokens per window' },
     seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows' },
+    'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result and the memory it takes to make it, then stop; needs no calibration' },
     overwrite: { rule: { kind: 'flag', initial: false }, help: 'replace an existing model folder' },
     ...threadOptions,
     ...outputOptions,
@@ -39,24 +41,28 @@ export const quantize = defineCommand({
     { command: 'shiftadd quantize ./checkpoint ./packed --bits 3 --override down_proj=4 --calibration book.txt', does: 'three, but four for the down projections' },
   ],
   async run({ arguments: [checkpoint, out], values, terminal, signal }) {
-    if (values.calibration === undefined) throw new UsageError('quantize needs --calibration FILE', 'quantize');
     const overrides = readOverrides(values.override);
+    const options: QuantizeOptions = {
+      ...given({
+        bits: values.bits,
+        embeddingBits: values['embedding-bits'],
+        headBits: values['head-bits'],
+        rowGroup: values['row-group'],
+        mode: values.mode as 'lat' | 'acc' | undefined,
+        samples: values.samples,
+        window: values.window,
+        seed: values.seed,
+        threads: values.threads,
+      }),
+      ...(Object.keys(overrides).length === 0 ? {} : { overrides }),
+    };
+    if (values['dry-run']) return showPlan(await planQuantization(checkpoint!, options), terminal);
+    if (values.calibration === undefined) throw new UsageError('quantize needs --calibration FILE', 'quantize');
     const progress = terminal.progress('Quantizing');
     let result: QuantizeResult;
     try {
       result = await quantizeModel(checkpoint!, out!, {
-        ...given({
-          bits: values.bits,
-          embeddingBits: values['embedding-bits'],
-          headBits: values['head-bits'],
-          rowGroup: values['row-group'],
-          mode: values.mode as 'lat' | 'acc' | undefined,
-          samples: values.samples,
-          window: values.window,
-          seed: values.seed,
-          threads: values.threads,
-        }),
-        ...(Object.keys(overrides).length === 0 ? {} : { overrides }),
+        ...options,
         calibration: values.calibration,
         overwrite: values.overwrite,
         signal,
@@ -72,11 +78,7 @@ export const quantize = defineCommand({
         ['part', 'value'],
         [
           ['model', result.path],
-          ['bits per weight', `${result.bitsPerWeight.toFixed(3)} over the linear layers`],
-          ['linear layers', bytes(result.bytes.linearLayers)],
-          ['embedding', bytes(result.bytes.embedding)],
-          ...(result.bytes.head > 0 ? [['head', bytes(result.bytes.head)]] : []),
-          ['all tensors', bytes(result.bytes.total)],
+          ...sizes(result),
           ...(worst === undefined ? [] : [['largest output error', `${(worst.outputError * 100).toFixed(2)} % (${worst.name})`]]),
           ['time', duration(result.seconds * 1000)],
         ],
@@ -84,6 +86,22 @@ export const quantize = defineCommand({
     );
   },
 });
+
+function sizes({ bitsPerWeight, bytes: parts }: Pick<QuantizePlan, 'bitsPerWeight' | 'bytes'>): string[][] {
+  return [
+    ['bits per weight', `${bitsPerWeight.toFixed(3)} over the linear layers`],
+    ['linear layers', bytes(parts.linearLayers)],
+    ['embedding', bytes(parts.embedding)],
+    ...(parts.head > 0 ? [['head', bytes(parts.head)]] : []),
+    ['all tensors', bytes(parts.total)],
+  ];
+}
+
+function showPlan(plan: QuantizePlan, terminal: Terminal): void {
+  if (terminal.json) return terminal.document(plan);
+  const memory = `about ${bytes(plan.workingBytes)} besides the checkpoint, which is mapped, and the program`;
+  terminal.line(table(['part', 'value'], [...sizes(plan), ['memory to make it', memory]]));
+}
 
 function describe({ phase, block, blocks }: QuantizeProgress): string {
   if (phase === 'calibrate') return 'reading the calibration text';

@@ -1,0 +1,94 @@
+/** What a quantization would give and need, computed without doing it. */
+import { openModelFolder } from './checkpoint/model-folder.js';
+import { planeBytes } from './checkpoint/packed-tensors.js';
+import type { EngineQuantizeSettings } from './engine.js';
+import { ShiftAddError } from './errors.js';
+import { describeFamily, type FamilyTensor } from './families/index.js';
+import { buildModelSpec } from './model-spec.js';
+import { quantizeRules, readOptions } from './options.js';
+import { planSteps, type QuantizeOptions } from './quantize-settings.js';
+import { resolveModel } from './resolve-model.js';
+import { partOf, type WeightBytes } from './weight-bytes.js';
+
+export interface PlannedTensor {
+  name: string;
+  planes: number;
+  bytes: number;
+  bitsPerWeight: number;
+}
+
+export interface QuantizePlan {
+  /** Over the linear layers, all scales and padding counted. */
+  bitsPerWeight: number;
+  /** Of the tensors in the packed folder, exactly. */
+  bytes: WeightBytes;
+  tensors: PlannedTensor[];
+  /** Memory that the quantizer needs besides the mapped checkpoint and the program, estimated. */
+  workingBytes: number;
+}
+
+/** Bytes of one packed matrix: planes, scale codes and row scales. */
+export function packedBytes(
+  { shape }: Pick<FamilyTensor, 'shape'>,
+  { planes, groupRows, groupColumns, rowScales }: EngineQuantizeSettings,
+): number {
+  const [rows, columns] = [shape[0]!, shape[1]!];
+  const scales = Math.ceil(rows / groupRows) * Math.ceil(columns / groupColumns) * planes * 2;
+  const planeData = planeBytes({ rows, columns, planes, groupRows, groupColumns, scaleExponent: 0 });
+  return planeData + scales + (rowScales ? rows * 2 : 0);
+}
+
+/**
+ * The size that `quantizeModel` with these options would give. Needs no calibration. Rejects with ERR_NOT_FOUND,
+ * ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL, TypeError or RangeError.
+ */
+export async function planQuantization(checkpointFolder: string | URL, options?: QuantizeOptions): Promise<QuantizePlan> {
+  const checked = readOptions<QuantizeOptions>(quantizeRules, options, 'planQuantization');
+  const source = await openModelFolder(await resolveModel(checkpointFolder));
+  if (source.quantization !== null) throw alreadyPacked(source.path);
+  const family = describeFamily(source.config, source.configPath);
+  buildModelSpec(source, family); // refuses a checkpoint with missing or unknown tensors
+  const steps = planSteps(family, checked);
+  const norms = family.tensors
+    .filter(({ shape }) => shape.length === 1)
+    .reduce((sum, { name }) => sum + source.stored.get(name)!.bytes, 0);
+  const bytes: WeightBytes = { linearLayers: 0, embedding: 0, head: 0, norms, total: norms };
+  let linearWeights = 0;
+  const tensors = steps.flatMap((step) =>
+    step.tensors.map((tensor, index): PlannedTensor => {
+      const settings = step.settings[index]!;
+      const size = packedBytes(tensor, settings);
+      const weights = tensor.shape[0]! * tensor.shape[1]!;
+      const part = partOf(tensor.role);
+      bytes[part] += size;
+      bytes.total += size;
+      if (part === 'linearLayers') linearWeights += weights;
+      return { name: tensor.name, planes: settings.planes, bytes: size, bitsPerWeight: (size * 8) / weights };
+    }),
+  );
+  return {
+    bitsPerWeight: (bytes.linearLayers * 8) / linearWeights,
+    bytes,
+    tensors,
+    workingBytes: workingBytes(steps.map((step) => step.tensors), checked, bytes.total),
+  };
+}
+
+export function alreadyPacked(path: string): ShiftAddError {
+  return new ShiftAddError(
+    'ERR_UNSUPPORTED_MODEL',
+    `${path} is packed already. Quantize the checkpoint it was made from.`,
+  );
+}
+
+/**
+ * The hidden states of all calibration tokens, four second moments of the widest block, the work on its largest matrix
+ * (weights, codes, error products and the factor of its moment in double precision), and the packed result so far.
+ */
+function workingBytes(blocks: FamilyTensor[][], { samples = 64, window = 512 }: QuantizeOptions, packed: number): number {
+  const matrices = blocks.flat();
+  const hidden = matrices.at(-1)!.shape[1]!;
+  const moments = Math.max(...blocks.map((tensors) => tensors.reduce((sum, { shape }) => sum + shape[1]! ** 2 * 4, 0)));
+  const largest = Math.max(...matrices.map(({ shape }) => shape[0]! * shape[1]! * (4 + 1 + 1) + shape[1]! ** 2 * (8 + 4 + 4)));
+  return samples * window * hidden * 4 + moments + largest + packed;
+}
