@@ -56,6 +56,9 @@ inline void flush(const RowSums& low, const RowSums& high, int32_t bias, int shi
   flush_half(low.second, high.second, bias, shift, s, y + 8);
 }
 
+// Ends a step of an unrolled loop: the compiler would mix several and run out of registers.
+inline void keep_order(Bytes& a, Bytes& b, Bytes& c, Bytes& d) { asm("" : "+x"(a), "+x"(b), "+x"(c), "+x"(d)); }
+
 template <uint32_t kPlanes>
 void accumulate_exact(const uint8_t* blocks, const uint8_t* ahead, const uint8_t* table, uint32_t quads,
                       float s, float* y) {
@@ -75,6 +78,8 @@ void accumulate_exact(const uint8_t* blocks, const uint8_t* ahead, const uint8_t
       high_a.add(lookup(high, a));
       low_b.add(lookup(low, b));
       high_b.add(lookup(high, b));
+      keep_order(low_a.whole, low_a.odd, low_b.whole, low_b.odd);
+      keep_order(high_a.whole, high_a.odd, high_b.whole, high_b.odd);
     }
   }
   flush(RowSums(low_a, low_b), RowSums(high_a, high_b), bias, 8, scale, y);
@@ -93,10 +98,10 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* ahead, const uint8_t*
     Bytes la = _mm256_setzero_si256(), lb = la;
     for (const uint32_t end = q + kLowQuads < quads ? q + kLowQuads : quads; q < end;
          ++q, blocks += 64 * kPlanes, ahead += 64 * kPlanes, table += kTableBytes * kPlanes) {
+      for (uint32_t p = 0; p < kPlanes; ++p) x86::fetch(ahead + 64 * p);
       for (int half = 0; half < 64; half += 32) {
         Bytes ha = _mm256_setzero_si256(), hb = ha;
         for (uint32_t p = 0; p < kPlanes; ++p) {
-          if (half == 0) x86::fetch(ahead + 64 * p);
           const Bytes packed = load(blocks + 64 * p + half);
           const Bytes a = _mm256_and_si256(packed, mask);
           const Bytes b = _mm256_and_si256(_mm256_srli_epi16(packed, 4), mask);
@@ -105,6 +110,7 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* ahead, const uint8_t*
           ha = add8(ha, lookup(high, a));
           lb = add8(lb, lookup(low, b));
           hb = add8(hb, lookup(high, b));
+          keep_order(la, ha, lb, hb);
         }
         high_a.add(ha);
         high_b.add(hb);
