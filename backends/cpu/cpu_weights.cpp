@@ -11,7 +11,7 @@ namespace {
 
 constexpr uint32_t kDenseRows = 16;      // outputs of one dense item: the width of a dense panel
 constexpr uint32_t kTableTokens = 16;    // tokens of one packed item: enough to reuse a row group's blocks from cache
-constexpr uint32_t kPanelTokens = 12;     // from here on the panel product is faster, see benchmarks/
+constexpr uint32_t kPanelTokens = 16;     // from here on the panel product is faster, see benchmarks/
 constexpr uint32_t kMaxPanelTokens = 128;
 constexpr uint32_t kItemTiles = 16;      // tiles of one packed item: larger row groups are split between threads
 constexpr uint32_t kMaxBlocks = 4;       // scale blocks of a k-block
