@@ -4,16 +4,12 @@
 #include <cmath>
 #include <string>
 
+#include "core/finite.h"
+
 namespace shiftadd {
 namespace {
 
 constexpr uint32_t kEvaluateRows = 32;  // rows of logits between two looks at the cancel flag
-
-bool all_finite(std::span<const float> values) {
-  float poison = 0;
-  for (float value : values) poison += value * 0.0f;
-  return poison == 0;
-}
 
 Status not_finite(size_t position) {
   return {Code::device_failed, "the logits at position " + std::to_string(position) +

@@ -39,8 +39,7 @@ export function nodeProblems() {
   if (atLeast(versionOf(process.versions.node), NODE_MINIMUM)) return [];
   return [
     `Node.js ${NODE_MINIMUM.join('.')} or newer is needed; this is ${process.versions.node}. ` +
-      'Install a newer one, for example: curl -fsSL https://deb.nodesource.com/setup_20.x | sudo -E bash - && ' +
-      'sudo apt-get install -y nodejs (Debian, Ubuntu, JetPack), or brew install node (macOS).',
+      'Install a newer one, for example: sudo npm install -g n && sudo n 20 (Linux), or brew install node (macOS).',
   ];
 }
 

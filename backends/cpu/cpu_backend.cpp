@@ -13,6 +13,7 @@
 #include "backends/cpu/cpu_weights.h"
 #include "backends/cpu/read_stream.h"
 #include "backends/cpu/thread_pool.h"
+#include "core/finite.h"
 
 namespace shiftadd {
 namespace {
@@ -165,10 +166,9 @@ class CpuBackend final : public Backend {
   void log_probabilities(Buffer logits, uint32_t rows, uint32_t vocabulary, const int32_t* targets, float* out) override {
     pool_.run(rows, [&](size_t m, int) {
       float* line = logits.data + m * vocabulary;
-      float poison = 0;
-      for (uint32_t i = 0; i < vocabulary; ++i) poison += line[i] * 0.0f;
+      const bool finite = all_finite({line, vocabulary});
       const float largest = *std::max_element(line, line + vocabulary), target = line[targets[m]];
-      out[m] = poison != 0 ? NAN : (target - largest) - std::log(kernels_.exponentiate(line, vocabulary));
+      out[m] = finite ? (target - largest) - std::log(kernels_.exponentiate(line, vocabulary)) : NAN;
     });
   }
 

@@ -11,12 +11,14 @@ namespace {
 
 constexpr uint32_t kDenseRows = 16;      // outputs of one dense item: the width of a dense panel
 constexpr uint32_t kTableTokens = 16;    // tokens of one packed item: enough to reuse a row group's blocks from cache
-constexpr uint32_t kPanelTokens = 16;     // from here on the panel product is faster, see benchmarks/
 constexpr uint32_t kMaxPanelTokens = 128;
 constexpr uint32_t kItemTiles = 16;      // tiles of one packed item: larger row groups are split between threads
 constexpr uint32_t kMaxBlocks = 4;       // scale blocks of a k-block
 constexpr size_t kReadAhead = 512;       // bytes between the block that is used and the one that is fetched
 constexpr uint32_t kFewTokens = 4;       // below this, building a dense panel costs more than it saves
+
+// Tokens from which on the panel product is faster; a constant keeps results reproducible, see docs/decisions/0004.
+constexpr uint32_t panel_tokens(uint32_t planes) { return planes <= 2 ? 48 : 16; }
 
 }  // namespace
 
@@ -122,7 +124,7 @@ size_t CpuPackedWeights::heap_bytes() const {
 }
 
 bool CpuPackedWeights::uses_panel(uint32_t rows) const {
-  return precision_ == Precision::fast && rows >= kPanelTokens;
+  return precision_ == Precision::fast && rows >= panel_tokens(matrix_.shape.planes);
 }
 
 bool CpuPackedWeights::needs(uint32_t rows, PackedInputKind* kind) const {

@@ -133,7 +133,8 @@ void packed_products(const std::vector<const char*>& isas) {
     const Matrix matrix(c, random);
     for (Activations kind : {Activations::gaussian, Activations::outliers, Activations::sparse, Activations::tiny,
                              Activations::huge, Activations::zero}) {
-      const uint32_t tokens = kind == Activations::gaussian ? 19 : 2;  // 19: more than one chunk of tokens
+      // More than one chunk of tokens, and enough for the panel product.
+      const uint32_t tokens = kind != Activations::gaussian ? 2 : c.planes <= 2 ? 49 : 19;
       const std::vector<float> x = make_activations(kind, size_t{tokens} * c.columns, random);
       for (Precision precision : {Precision::exact, Precision::fast}) {
         const std::vector<float> truth = multiply("portable", 1, precision, matrix, x, tokens);

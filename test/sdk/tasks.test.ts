@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import t from 'tap';
 import { loadModel, type TaskItem } from '../../sdk/src/index.js';
 import { shiftadd } from './cli-process.js';
-import { copyOf, llama, stories } from './fixtures.js';
+import { byteTokenizer, copyOf, llama, stories } from './fixtures.js';
 
 const begin = 'Once upon a time, there was a little girl named Lily. She loved to play outside in the';
 const exact = { precision: 'exact' } as const;
@@ -49,10 +49,6 @@ t.test('last words', async (t) => {
   const missed = await model.evaluateTask([{ text: `${begin} zebra` }]);
   t.equal(missed.accuracy, 0);
   t.ok(missed.perplexity! > found.perplexity!);
-  // The same likelihood as a choice: ln p = -ln perplexity.
-  const ids = model.tokenizer.encode(`${begin} zebra`);
-  const context = model.tokenizer.encode(begin).length;
-  t.ok(ids.length > context);
 });
 
 t.test('misuse of tasks', async (t) => {
@@ -86,11 +82,10 @@ t.test('comparing models', async (t) => {
   const self = await model.compare(model, text, { window: 32, maxTokens: 64 });
   t.match(self, { divergence: 0, windows: 2 });
 
-  const other = await loadModel(llama).catch(() => null);
-  if (other !== null) {
-    await t.rejects(model.compare(other, text), { name: 'RangeError', message: /vocabulary/ });
-    await other.close();
-  }
+  const folder = await copyOf(t, llama);
+  await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(byteTokenizer()));
+  await using other = await loadModel(folder);
+  await t.rejects(model.compare(other, text), { name: 'RangeError', message: /vocabulary/ });
   await t.rejects(model.compare({} as typeof model, text), TypeError);
   await t.rejects(model.compare(twin, ''), RangeError);
   await twin.close();
