@@ -13,7 +13,7 @@ constexpr uint32_t kDenseRows = 16;      // outputs of one dense item: the width
 constexpr uint32_t kTableTokens = 16;    // tokens of one packed item: enough to reuse a row group's blocks from cache
 constexpr uint32_t kMaxPanelTokens = 128;
 constexpr uint32_t kItemTiles = 16;      // tiles of one packed item: larger row groups are split between threads
-constexpr uint32_t kMaxBlocks = 4;       // scale blocks of a k-block
+constexpr uint32_t kMaxBlocks = 8;       // scale blocks of a k-block
 constexpr size_t kReadAhead = 512;       // bytes between the block that is used and the one that is fetched
 constexpr uint32_t kFewTokens = 4;       // below this, building a dense panel costs more than it saves
 

@@ -2,7 +2,7 @@
 // intrinsics and nothing else; everything above the table is written once.
 //
 // The packed product is an integer definition, so that every table computes the same bits. Columns are cut into scale
-// blocks of 128, 64 or 32 columns (scale_block_quads). rne is rounding to the nearest even integer, a chunk is 4 columns.
+// blocks of 128, 64 or 16 columns (scale_block_quads). rne is rounding to the nearest even integer, a chunk is 4 columns.
 //
 //   Activations, once per token:   X = max over chunks of the sum of |x|
 //                                  B[chunk][i] = rne(R / X * (signed sum of the chunk's 4 values, + where bit of i is set))
@@ -56,7 +56,7 @@ constexpr uint32_t kKeyPanel = 16;       // positions of a key panel
 // the block, and column-wise entries round four products: with more than 4 planes only shorter blocks keep an outlier's
 // block below 0.02 % in exact precision.
 constexpr uint32_t scale_block_quads(uint32_t planes, uint32_t group_columns) {
-  return planes <= 4 ? 8 : group_columns == 8 ? 4 : 2;
+  return planes <= 4 ? 8 : group_columns == 8 ? 4 : 1;
 }
 
 // Blocks are fetched twice: from memory into the second cache this far ahead of `ahead`, then from there into the first.

@@ -10,7 +10,7 @@
 
 namespace shiftadd {
 
-// What a matrix needs: entries for look-up tables or integers for the panel product, in scale blocks of 8, 4 or 2 quads.
+// What a matrix needs: entries for look-up tables or integers for the panel product, in scale blocks of 8, 4 or 1 quads.
 struct PackedInputKind {
   bool panel = false;
   uint32_t block_quads = 8;
