@@ -65,9 +65,11 @@ Status check_settings(const sa_quantize_settings& s) {
 
 using QuantizeStep = Status (ModelQuantizer::*)(std::span<const QuantizeSettings>, const ModelQuantizer::Report&, Cancel);
 
-sa_status run_quantizer(sa_quantizer* quantizer, const sa_quantize_settings* settings, size_t count, QuantizeStep step,
-                        sa_progress progress, void* user, const int32_t* cancel) {
+sa_status run_quantizer(sa_quantizer* quantizer, const sa_quantize_settings* settings, size_t matrices,
+                        int32_t candidates, QuantizeStep step, sa_progress progress, void* user, const int32_t* cancel) {
   if (quantizer == nullptr || settings == nullptr) return null_argument();
+  if (candidates < 1 || candidates > 8) return finish(invalid_argument("candidates must be 1 to 8"));
+  const size_t count = matrices * static_cast<size_t>(candidates);
   std::vector<QuantizeSettings> converted;
   for (size_t i = 0; i < count; ++i) {
     if (Status status = check_settings(settings[i]); !status.ok()) return finish(status);
@@ -220,17 +222,38 @@ sa_status sa_quantizer_open(sa_model* model, const int32_t* tokens, int32_t wind
 
 void sa_quantizer_close(sa_quantizer* quantizer) { delete quantizer; }
 
-sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
-                             void* user, const int32_t* cancel) {
-  return run_quantizer(quantizer, settings, std::size(ModelQuantizer::kBlockRoles), &ModelQuantizer::block, progress,
-                       user, cancel);
+sa_status sa_quantizer_open_sensitivity(sa_quantizer* quantizer, int32_t windows, int32_t window, const int32_t* cancel) {
+  if (quantizer == nullptr) return null_argument();
+  if (windows < 1 || window < 1) return finish(invalid_argument("windows and window must be at least 1"));
+  return finish(quantizer->quantizer->open_sensitivity(static_cast<uint32_t>(windows), static_cast<uint32_t>(window),
+                                                       Cancel(cancel)));
 }
 
-sa_status sa_quantizer_head(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
-                            void* user, const int32_t* cancel) {
+sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, int32_t candidates,
+                             sa_progress progress, void* user, const int32_t* cancel) {
+  return run_quantizer(quantizer, settings, std::size(ModelQuantizer::kBlockRoles), candidates, &ModelQuantizer::block,
+                       progress, user, cancel);
+}
+
+sa_status sa_quantizer_skip(sa_quantizer* quantizer, sa_progress progress, void* user, const int32_t* cancel) {
   if (quantizer == nullptr) return null_argument();
-  return run_quantizer(quantizer, settings, quantizer->quantizer->head_matrices(), &ModelQuantizer::head, progress,
-                       user, cancel);
+  const ModelQuantizer::Report report = [&](double done) {
+    if (progress != nullptr) progress(user, done);
+  };
+  return finish(quantizer->quantizer->skip(report, Cancel(cancel)));
+}
+
+sa_status sa_quantizer_head(sa_quantizer* quantizer, const sa_quantize_settings* settings, int32_t candidates,
+                            sa_progress progress, void* user, const int32_t* cancel) {
+  if (quantizer == nullptr) return null_argument();
+  return run_quantizer(quantizer, settings, quantizer->quantizer->head_matrices(), candidates, &ModelQuantizer::head,
+                       progress, user, cancel);
+}
+
+sa_status sa_quantizer_measure(sa_quantizer* quantizer, int32_t index, double* kl, const int32_t* cancel) {
+  if (quantizer == nullptr || kl == nullptr) return null_argument();
+  if (index < 0) return finish(invalid_argument("there is no such quantized matrix"));
+  return finish(quantizer->quantizer->measure(static_cast<size_t>(index), Cancel(cancel), kl));
 }
 
 int32_t sa_quantizer_count(const sa_quantizer* quantizer) {
@@ -246,7 +269,7 @@ sa_status sa_quantizer_describe(const sa_quantizer* quantizer, int32_t index, sa
           integer(shape.group_columns), shape.scale_exponent, shape.has_row_scales ? 1 : 0,
           static_cast<double>(result->weights.planes.size()), static_cast<double>(result->weights.scales.size()),
           static_cast<double>(result->weights.row_scales.size()), result->report.weight_error,
-          result->report.output_error};
+          result->report.output_error, result->report.criterion};
   return 0;
 }
 

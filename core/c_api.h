@@ -129,17 +129,26 @@ typedef void (*sa_progress)(void* user, double done);
 SA_API sa_status sa_quantizer_open(sa_model* model, const int32_t* tokens, int32_t windows, int32_t window,
                                    sa_quantizer** out);
 SA_API void sa_quantizer_close(sa_quantizer* quantizer);
-/* Quantizes the next block; settings: one per matrix in the order q, k, v, o, gate, up, down. Call once per block. */
-SA_API sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
-                                    void* user, const int32_t* cancel);
-/* After the last block: quantizes the embedding and, when the head is not tied to it, the head. settings: 1 or 2. */
-SA_API sa_status sa_quantizer_head(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
-                                   void* user, const int32_t* cancel);
+/* Before the first block: prepares sa_quantizer_measure with the first `window` tokens of the first `windows` windows. */
+SA_API sa_status sa_quantizer_open_sensitivity(sa_quantizer* quantizer, int32_t windows, int32_t window,
+                                               const int32_t* cancel);
+/* Quantizes the next block; settings: `candidates` (1 to 8) per matrix, matrices in the order q, k, v, o, gate, up, down.
+ * Call once per block. */
+SA_API sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, int32_t candidates,
+                                    sa_progress progress, void* user, const int32_t* cancel);
+/* Passes over the next block: for a job that goes on where another one stopped. */
+SA_API sa_status sa_quantizer_skip(sa_quantizer* quantizer, sa_progress progress, void* user, const int32_t* cancel);
+/* After the last block: quantizes the embedding and, when the head is not tied to it, the head; settings as above. */
+SA_API sa_status sa_quantizer_head(sa_quantizer* quantizer, const sa_quantize_settings* settings, int32_t candidates,
+                                   sa_progress progress, void* user, const int32_t* cancel);
+/* Mean KL divergence, in nats per position, of the dense model from itself with matrix `index` of the last call packed. */
+SA_API sa_status sa_quantizer_measure(sa_quantizer* quantizer, int32_t index, double* kl, const int32_t* cancel);
 typedef struct {
   int32_t rows, columns, planes, group_rows, group_columns, scale_exponent, has_row_scales;
   double plane_bytes, scale_count, row_scale_count;
   double weight_error; /* |W - W_packed|^2 / |W|^2 */
   double output_error; /* tr(E H E^T) / tr(W H W^T) */
+  double criterion;    /* |S|_F std(S)^2 of core/quantizer/pipeline.h; 0 without a Hessian */
 } sa_packed_info;
 /* The matrices of the last call, in the order of its settings. */
 SA_API int32_t sa_quantizer_count(const sa_quantizer* quantizer);

@@ -60,7 +60,7 @@ size_t Transformer::scratch_bytes() const {
 }
 
 void Transformer::embed(const int32_t* tokens, uint32_t rows) {
-  model_.backend().embed(model_.embedding(), tokens, rows, hidden_);
+  model_.backend().embed(*used(model_.embedding()), tokens, rows, hidden_);
 }
 
 void Transformer::set_hidden(const float* hidden, uint32_t rows) {
@@ -97,23 +97,23 @@ void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uin
   backend.begin(rows);
   backend.normalize(hidden_, block.attention_norm, rows, hidden, spec.norm_epsilon, normed_);
   if (observer) observer->observe(LinearInput::attention, normed_, rows, hidden);
-  const LinearCall project_in[] = {{block.query.get(), query_}, {block.key.get(), key_}, {block.value.get(), value_}};
+  const LinearCall project_in[] = {{used(*block.query), query_}, {used(*block.key), key_}, {used(*block.value), value_}};
   backend.linear(project_in, normed_, rows);
   backend.rotate(query_, rows, spec.heads, spec.head_size, angles_);
   backend.rotate(key_, rows, spec.kv_heads, spec.head_size, angles_);
   backend.attend(attention, query_, key_, value_, cache, position, rows, attended_);
   if (observer) observer->observe(LinearInput::attention_output, attended_, rows, q);
-  const LinearCall project_out[] = {{block.attention_output.get(), projected_}};
+  const LinearCall project_out[] = {{used(*block.attention_output), projected_}};
   backend.linear(project_out, attended_, rows);
   backend.add(hidden_, projected_, size_t{rows} * hidden);
 
   backend.normalize(hidden_, block.feed_forward_norm, rows, hidden, spec.norm_epsilon, normed_);
   if (observer) observer->observe(LinearInput::feed_forward, normed_, rows, hidden);
-  const LinearCall expand[] = {{block.gate.get(), gate_}, {block.up.get(), up_}};
+  const LinearCall expand[] = {{used(*block.gate), gate_}, {used(*block.up), up_}};
   backend.linear(expand, normed_, rows);
   backend.activate(gate_, up_, size_t{rows} * spec.feed_forward_size);
   if (observer) observer->observe(LinearInput::down, gate_, rows, spec.feed_forward_size);
-  const LinearCall reduce[] = {{block.down.get(), projected_}};
+  const LinearCall reduce[] = {{used(*block.down), projected_}};
   backend.linear(reduce, gate_, rows);
   backend.add(hidden_, projected_, size_t{rows} * hidden);
   backend.end();
@@ -128,7 +128,7 @@ Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
 
 void Transformer::compute_logits(uint32_t first, uint32_t rows) {
   const Buffer x = final_hidden(first, rows);
-  const LinearCall head[] = {{&model_.head(), logits_}};
+  const LinearCall head[] = {{used(model_.head()), logits_}};
   model_.backend().linear(head, x, rows - first);
 }
 

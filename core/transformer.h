@@ -56,6 +56,11 @@ class Transformer {
   void get_hidden(float* hidden, uint32_t rows) const;   // host
   // `position`: of the first row. The cache must hold position + rows positions.
   void run_block(uint32_t layer, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer = nullptr);
+  // From now on `replacement` works in the place of `original`, a matrix of the model; null for both ends it.
+  void substitute(const Weights* original, const Weights* replacement) {
+    original_ = original;
+    replacement_ = replacement;
+  }
   // Normalises the hidden states of rows [first, rows) and returns them; valid until the next call.
   Buffer final_hidden(uint32_t first, uint32_t rows);
   // Logits of rows [first, rows) on the host: (rows - first) x vocabulary size.
@@ -64,6 +69,7 @@ class Transformer {
   void log_probabilities(uint32_t first, uint32_t rows, const int32_t* targets, float* out);
 
  private:
+  const Weights* used(const Weights& weights) const { return &weights == original_ ? replacement_ : &weights; }
   void compute_logits(uint32_t first, uint32_t rows);
   void set_angles(uint32_t position, uint32_t rows);
 
@@ -71,6 +77,7 @@ class Transformer {
   // rows x hidden, rows x hidden, rows x heads * head size (twice), rows x kv heads * head size (twice), ...
   Buffer hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, angles_, logits_;
   std::vector<float> angle_table_;  // host copy for the current step
+  const Weights *original_ = nullptr, *replacement_ = nullptr;
   uint32_t angles_position_ = 0, angles_rows_ = 0;
 };
 

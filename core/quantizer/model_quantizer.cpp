@@ -87,6 +87,7 @@ Status ModelQuantizer::open(const Model& model, std::span<const int32_t> tokens,
   SHIFTADD_TRY(quantizer->cache_.allocate(model, 1, window));
   quantizer->windows_ = windows;
   quantizer->window_ = window;
+  quantizer->tokens_.assign(tokens.begin(), tokens.end());
   quantizer->hidden_.resize(tokens.size() * spec.hidden_size);
   for (size_t done = 0; done < tokens.size();) {
     const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
@@ -98,7 +99,23 @@ Status ModelQuantizer::open(const Model& model, std::span<const int32_t> tokens,
   return ok_status();
 }
 
-Status ModelQuantizer::collect(uint32_t layer, LinearObserver& observer, const Report& report, Cancel cancel) {
+Status ModelQuantizer::open_sensitivity(uint32_t windows, uint32_t window, Cancel cancel) {
+  if (next_layer_ > 0 || sensitivity_) return invalid_argument("measuring is prepared once, before the first block");
+  if (windows > windows_ || window > window_)
+    return invalid_argument("measuring takes its windows from those of the calibration");
+  std::vector<int32_t> tokens;
+  for (uint32_t w = 0; w < windows; ++w)
+    tokens.insert(tokens.end(), tokens_.begin() + w * window_, tokens_.begin() + w * window_ + window);
+  auto sensitivity = std::make_unique<Sensitivity>(model_, transformer_, cache_.layer(0));
+  SHIFTADD_TRY(sensitivity->open(tokens, windows, window, cancel));
+  sensitivity_ = std::move(sensitivity);
+  return ok_status();
+}
+
+// Moves the hidden states through the block; `observer` may be null. Reports up to `share`.
+Status ModelQuantizer::collect(uint32_t layer, LinearObserver* observer, double share, const Report& report,
+                               Cancel cancel) {
+  if (sensitivity_ && layer > 0) SHIFTADD_TRY(sensitivity_->advance(layer - 1, cancel));
   const size_t hidden_size = model_.spec().hidden_size;
   for (uint32_t w = 0; w < windows_; ++w) {
     for (uint32_t position = 0; position < window_; position += Transformer::kMaxRows) {
@@ -106,58 +123,84 @@ Status ModelQuantizer::collect(uint32_t layer, LinearObserver& observer, const R
       const uint32_t rows = std::min(Transformer::kMaxRows, window_ - position);
       float* hidden = hidden_.data() + (size_t{w} * window_ + position) * hidden_size;
       transformer_.set_hidden(hidden, rows);
-      transformer_.run_block(layer, cache_.layer(0), position, rows, &observer);
+      transformer_.run_block(layer, cache_.layer(0), position, rows, observer);
       transformer_.get_hidden(hidden, rows);
     }
-    report(0.5 * (w + 1) / windows_);
+    report(share * (w + 1) / windows_);
   }
   return ok_status();
 }
 
-Status ModelQuantizer::quantize(Role role, uint32_t layer, const float* hessian, const QuantizeSettings& settings,
-                                double from, double to, const Report& report, Cancel cancel) {
+Status ModelQuantizer::quantize(Role role, uint32_t layer, const float* hessian,
+                                std::span<const QuantizeSettings> candidates, double from, double to,
+                                const Report& report, Cancel cancel) {
   const DenseMatrix* matrix = model_.dense(role, layer);
   Backend& backend = model_.backend();
   const std::vector<float> weights = widen(*matrix, backend);
-  QuantizedMatrix result;
-  SHIFTADD_TRY(quantize_matrix(
-      weights.data(), matrix->rows, matrix->columns, hessian, settings,
-      [&](size_t count, const std::function<void(size_t)>& work) { backend.parallel(count, work); },
-      [&](double done) {
-        report(from + (to - from) * done);
-        return cancel.requested();
-      },
-      &result.weights, &result.report));
-  results_.push_back(std::move(result));
+  for (size_t i = 0; i < candidates.size(); ++i) {
+    QuantizedMatrix result;
+    SHIFTADD_TRY(quantize_matrix(
+        weights.data(), matrix->rows, matrix->columns, hessian, candidates[i],
+        [&](size_t count, const std::function<void(size_t)>& work) { backend.parallel(count, work); },
+        [&](double done) {
+          report(from + (to - from) * (static_cast<double>(i) + done) / static_cast<double>(candidates.size()));
+          return cancel.requested();
+        },
+        &result.weights, &result.report));
+    results_.push_back(std::move(result));
+    result_roles_.push_back(role);
+  }
   return ok_status();
 }
 
 Status ModelQuantizer::block(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel) {
   if (next_layer_ >= model_.spec().layers) return invalid_argument("all blocks are quantized already");
-  if (settings.size() != std::size(kBlockRoles)) return invalid_argument("a block needs settings for 7 matrices");
-  results_.clear();
+  constexpr size_t matrices = std::size(kBlockRoles);
+  if (settings.empty() || settings.size() % matrices != 0)
+    return invalid_argument("a block needs settings for 7 matrices, as many candidates for each");
+  forget_results();
   GramObserver observer(model_.backend());
-  SHIFTADD_TRY(collect(next_layer_, observer, report, cancel));
+  SHIFTADD_TRY(collect(next_layer_, &observer, 0.5, report, cancel));
   const float* hessians[4];
   for (uint32_t input = 0; input < 4; ++input) hessians[input] = observer.gram(static_cast<LinearInput>(input)).finish();
-  for (size_t i = 0; i < settings.size(); ++i) {
-    const double from = 0.5 + 0.5 * static_cast<double>(i) / static_cast<double>(settings.size());
-    const double to = 0.5 + 0.5 * static_cast<double>(i + 1) / static_cast<double>(settings.size());
+  const size_t candidates = settings.size() / matrices;
+  for (size_t i = 0; i < matrices; ++i) {
+    const double from = 0.5 + 0.5 * static_cast<double>(i) / matrices;
+    const double to = 0.5 + 0.5 * static_cast<double>(i + 1) / matrices;
     const Role role = kBlockRoles[i];
-    SHIFTADD_TRY(quantize(role, next_layer_, hessians[static_cast<size_t>(input_of(role))], settings[i], from, to,
-                          report, cancel));
+    SHIFTADD_TRY(quantize(role, next_layer_, hessians[static_cast<size_t>(input_of(role))],
+                          settings.subspan(i * candidates, candidates), from, to, report, cancel));
   }
   ++next_layer_;
   return ok_status();
+}
+
+Status ModelQuantizer::skip(const Report& report, Cancel cancel) {
+  if (next_layer_ >= model_.spec().layers) return invalid_argument("there is no further block");
+  forget_results();
+  SHIFTADD_TRY(collect(next_layer_, nullptr, 1, report, cancel));
+  ++next_layer_;
+  return ok_status();
+}
+
+Status ModelQuantizer::measure(size_t index, Cancel cancel, double* kl) {
+  if (!sensitivity_) return invalid_argument("measuring was not prepared");
+  if (index >= results_.size()) return invalid_argument("there is no such quantized matrix");
+  return sensitivity_->measure(result_roles_[index], next_layer_ - 1, results_[index].weights.view(), cancel, kl);
+}
+
+void ModelQuantizer::forget_results() {
+  results_.clear();
+  result_roles_.clear();
 }
 
 Status ModelQuantizer::head(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel) {
   if (next_layer_ < model_.spec().layers) return invalid_argument("quantize every block before the head");
   if (head_done_) return invalid_argument("the head is quantized already");
   const bool own_head = model_.has_own_head();
-  if (settings.size() != head_matrices())
+  if (settings.empty() || settings.size() % head_matrices() != 0)
     return invalid_argument("the head needs settings for the embedding, and for the head when it is not tied");
-  results_.clear();
+  forget_results();
   Gram gram;
   const size_t hidden_size = model_.spec().hidden_size, total = size_t{windows_} * window_;
   for (size_t done = 0; done < total;) {
@@ -169,10 +212,11 @@ Status ModelQuantizer::head(std::span<const QuantizeSettings> settings, const Re
     report(0.2 * static_cast<double>(done) / static_cast<double>(total));
   }
   const float* hessian = gram.finish();
+  const size_t candidates = settings.size() / head_matrices();
   // An embedding that is only read by rows has no linear input: a plain fit.
-  SHIFTADD_TRY(quantize(Role::embedding, 0, own_head ? nullptr : hessian, settings[0], 0.2, own_head ? 0.6 : 1, report,
-                        cancel));
-  if (own_head) SHIFTADD_TRY(quantize(Role::head, 0, hessian, settings[1], 0.6, 1, report, cancel));
+  SHIFTADD_TRY(quantize(Role::embedding, 0, own_head ? nullptr : hessian, settings.first(candidates), 0.2,
+                        own_head ? 0.6 : 1, report, cancel));
+  if (own_head) SHIFTADD_TRY(quantize(Role::head, 0, hessian, settings.last(candidates), 0.6, 1, report, cancel));
   head_done_ = true;
   return ok_status();
 }

@@ -99,6 +99,25 @@ Measured measure(const RowGroup& group, const Hessian& hessian) {
   return result;
 }
 
+// See QuantizeReport::criterion; `hessian` as given, whose mean diagonal prepare_hessian divided out.
+double sensitivity_criterion(const float* weights, const PackedShape& shape, const float* hessian,
+                             const Hessian& prepared) {
+  if (prepared.identity()) return 0;
+  double diagonal = 0, sum = 0, squares = 0;
+  for (size_t c = 0; c < shape.columns; ++c) diagonal += double{hessian[c * (shape.columns + 1)]} / shape.columns;
+  std::vector<double> factors(shape.columns);
+  for (size_t i = 0; i < shape.columns; ++i)
+    factors[prepared.order[i]] = std::sqrt(diagonal) / double{prepared.factor[i * (shape.columns + 1)]};
+  for (size_t r = 0; r < shape.rows; ++r)
+    for (size_t c = 0; c < shape.columns; ++c) {
+      const double value = double{weights[r * shape.columns + c]} * factors[c];
+      sum += value;
+      squares += value * value;
+    }
+  const double count = static_cast<double>(shape.rows) * shape.columns;
+  return std::sqrt(squares) * std::max(0.0, squares / count - (sum / count) * (sum / count));
+}
+
 double ratio(double error, double whole) { return whole > 0 ? std::max(error, 0.0) / whole : 0; }
 
 // Writes codes ([row][column] of the matrix), scale codes and row scales of a finished group.
@@ -187,6 +206,7 @@ Status quantize_matrix(const float* weights, uint32_t rows, uint32_t columns, co
   }
   report->weight_error = ratio(total.weight_error, total.weight);
   report->output_error = ratio(total.output_error, total.output);
+  report->criterion = sensitivity_criterion(weights, shape, hessian, prepared);
   report->dead_columns = prepared.dead_columns;
   report->damping_used = prepared.damping;
   report->plain_fit = prepared.identity();

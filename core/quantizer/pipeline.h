@@ -16,6 +16,9 @@ namespace shiftadd {
 struct QuantizeReport {
   double weight_error = 0;  // |W - W_packed|^2 / |W|^2
   double output_error = 0;  // tr(E H E') / tr(W H W'), with H as given plus the identity share, without damping
+  // |S|_F std(S)^2 with S[r,c] = W[r,c] / U[c,c], U the upper Cholesky factor of the inverse of H: the sensitivity
+  // criterion of ShiftAddLLM, arXiv 2406.05981. 0 without a Hessian.
+  double criterion = 0;
   uint32_t dead_columns = 0;
   double damping_used = 0;
   bool plain_fit = false;   // no Hessian was given, or none of the dampings made it positive definite

@@ -25,6 +25,8 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "EngineQuantizer",
                        {InstanceMethod<&QuantizerObject::block>("block"), InstanceMethod<&QuantizerObject::head>("head"),
+                        InstanceMethod<&QuantizerObject::skip>("skip"), InstanceMethod<&QuantizerObject::measure>("measure"),
+                        InstanceMethod<&QuantizerObject::open_sensitivity>("openSensitivity"),
                         InstanceMethod<&QuantizerObject::close>("close")});
   }
   explicit QuantizerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<QuantizerObject>(info) {}
@@ -33,7 +35,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
   std::shared_ptr<QuantizerState> state;
 
  private:
-  using Step = sa_status (*)(sa_quantizer*, const sa_quantize_settings*, sa_progress, void*, const int32_t*);
+  using Step = sa_status (*)(sa_quantizer*, const sa_quantize_settings*, int32_t, sa_progress, void*, const int32_t*);
 
   struct ProgressTarget {
     JobQueue* queue;
@@ -47,6 +49,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
     target->queue->report_progress(target->job, done);
   }
 
+  // settings, candidates, progress, cancel
   Napi::Value run(const Napi::CallbackInfo& info, Step step) {
     Napi::Env env = info.Env();
     if (!usable(env, state, false)) return env.Undefined();
@@ -58,18 +61,55 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
         settings.push_back(settings_of(item.IsObject() ? item.As<Napi::Object>() : Napi::Object::New(env)));
       }
     }
+    const int32_t candidates = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 0;
     settings.resize(kMostSettings);  // missing ones are invalid and refused by the core
     auto job = make_job(env, Value(), state);
-    if (info[1].IsFunction()) job->progress = Napi::Persistent(info[1].As<Napi::Function>());
-    job->work = [state = state, queue = model->queue.get(), raw = job.get(), settings, step](const int32_t* cancel) {
+    if (info[2].IsFunction()) job->progress = Napi::Persistent(info[2].As<Napi::Function>());
+    job->work = [state = state, queue = model->queue.get(), raw = job.get(), settings, candidates, step](const int32_t* cancel) {
       ProgressTarget target{queue, raw, 0};
-      return step(state->handle, settings.data(), raw->progress.IsEmpty() ? nullptr : report, &target, cancel);
+      return step(state->handle, settings.data(), candidates, raw->progress.IsEmpty() ? nullptr : report, &target, cancel);
     };
     job->result = [state = state](Napi::Env env) -> Napi::Value { return results(env, state->handle); };
-    return model->queue->run(env, std::move(job), info[2]);
+    return model->queue->run(env, std::move(job), info[3]);
   }
   Napi::Value block(const Napi::CallbackInfo& info) { return run(info, sa_quantizer_block); }
   Napi::Value head(const Napi::CallbackInfo& info) { return run(info, sa_quantizer_head); }
+  Napi::Value skip(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    if (info[0].IsFunction()) job->progress = Napi::Persistent(info[0].As<Napi::Function>());
+    job->work = [state = state, queue = model->queue.get(), raw = job.get()](const int32_t* cancel) {
+      ProgressTarget target{queue, raw, 0};
+      return sa_quantizer_skip(state->handle, raw->progress.IsEmpty() ? nullptr : report, &target, cancel);
+    };
+    job->result = [](Napi::Env result_env) -> Napi::Value { return result_env.Undefined(); };
+    return model->queue->run(env, std::move(job), info[1]);
+  }
+  Napi::Value open_sensitivity(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    const int32_t windows = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
+    const int32_t window = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 0;
+    job->work = [state = state, windows, window](const int32_t* cancel) {
+      return sa_quantizer_open_sensitivity(state->handle, windows, window, cancel);
+    };
+    job->result = [](Napi::Env result_env) -> Napi::Value { return result_env.Undefined(); };
+    return model->queue->run(env, std::move(job), info[2]);
+  }
+  Napi::Value measure(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    const int32_t index = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
+    const auto kl = std::make_shared<double>(0);
+    job->work = [state = state, index, kl](const int32_t* cancel) {
+      return sa_quantizer_measure(state->handle, index, kl.get(), cancel);
+    };
+    job->result = [kl](Napi::Env result_env) -> Napi::Value { return Napi::Number::New(result_env, *kl); };
+    return model->queue->run(env, std::move(job), info[1]);
+  }
 
   static Napi::Value results(Napi::Env env, const sa_quantizer* quantizer) {
     Napi::Array out = Napi::Array::New(env);
@@ -93,6 +133,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
       if (packed.has_row_scales) item.Set("rowScales", row_scales);
       item.Set("weightError", packed.weight_error);
       item.Set("outputError", packed.output_error);
+      item.Set("criterion", packed.criterion);
       out.Set(static_cast<uint32_t>(i), item);
     }
     return out;
@@ -101,7 +142,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
     return close_handle(info.Env(), Value(), state, *model->queue);
   }
 
-  static constexpr size_t kMostSettings = 7;
+  static constexpr size_t kMostSettings = 7 * 8;
 };
 
 }  // namespace shiftadd

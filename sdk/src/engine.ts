@@ -135,22 +135,35 @@ export interface EnginePackedMatrix {
   weightError: number;
   /** tr(E H E^T) / tr(W H W^T) */
   outputError: number;
+  /** The sensitivity criterion of ShiftAddLLM (`core/quantizer/pipeline.h`); 0 without a Hessian. */
+  criterion: number;
 }
 
 /** Quantizes a dense model block by block; holds one block's statistics at a time. */
 export interface EngineQuantizer {
-  /** The next block: settings for q, k, v, o, gate, up, down. `onProgress` gets 0 to 1 within the call. */
+  /** Before the first block: prepares `measure` with the first `window` tokens of the first `windows` windows. */
+  openSensitivity(windows: number, window: number, cancel?: CancelFlag): Promise<void>;
+  /**
+   * The next block: `candidates` (1 to 8) settings for each of q, k, v, o, gate, up, down, and as many results in the
+   * same order. `onProgress` gets 0 to 1 within the call.
+   */
   block(
     settings: EngineQuantizeSettings[],
+    candidates: number,
     onProgress?: (done: number) => void,
     cancel?: CancelFlag,
   ): Promise<EnginePackedMatrix[]>;
-  /** After the last block: the embedding and, when it is not tied, the head. */
+  /** Passes over the next block: for a job that goes on where another one stopped. */
+  skip(onProgress?: (done: number) => void, cancel?: CancelFlag): Promise<void>;
+  /** After the last block: the embedding and, when it is not tied, the head; settings as for a block. */
   head(
     settings: EngineQuantizeSettings[],
+    candidates: number,
     onProgress?: (done: number) => void,
     cancel?: CancelFlag,
   ): Promise<EnginePackedMatrix[]>;
+  /** Mean KL divergence, in nats, of the dense model from itself with result `index` of the last call in its place. */
+  measure(index: number, cancel?: CancelFlag): Promise<number>;
   close(): Promise<void>;
 }
 

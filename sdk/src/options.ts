@@ -106,12 +106,15 @@ export const benchmarkRules = {
 } as const;
 
 export const quantizeRules = {
-  bits: integer(1, 8, 4),
+  bits: number(1, 8), // default: 4; whole unless mode is mixed
+  budget: integer(1, Number.MAX_SAFE_INTEGER), // default: none
+  sensitivity: choice(['kl', 'kl-all', 'output', 'criterion'], 'kl'),
+  measureTokens: integer(1, 2 ** 24, 1024),
   overrides: object, // default: none
-  embeddingBits: integer(1, 8, 6),
+  embeddingBits: integer(1, 8), // default: 6; chosen under a budget
   headBits: integer(1, 8), // default: embeddingBits
   rowGroup: integer(1, 2 ** 20, 96),
-  mode: choice(['lat', 'acc'], 'lat'),
+  mode: choice(['lat', 'acc', 'mixed']), // default: lat; mixed with a budget
   rowScales: flag(true),
   scaleTerms: integer(1, 4, 4),
   fitRounds: integer(0, 1000, 30),
@@ -125,6 +128,7 @@ export const quantizeRules = {
   threads: integer(1, 64),
   maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 45_000_000),
   overwrite: flag(false),
+  resume: flag(false),
   signal,
   onProgress: callback,
 } as const;

@@ -1,14 +1,14 @@
 /** What a quantization would give and need, computed without doing it. */
 import { openModelFolder } from './checkpoint/model-folder.js';
-import { planeBytes } from './checkpoint/packed-tensors.js';
-import type { EngineQuantizeSettings } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { describeFamily, type FamilyTensor } from './families/index.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
+import { packedBytes } from './packed-bytes.js';
 import { planSteps, type QuantizeOptions } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
+import { typicalWidths } from './width-plan.js';
 
 export interface PlannedTensor {
   name: string;
@@ -20,22 +20,11 @@ export interface PlannedTensor {
 export interface QuantizePlan {
   /** Over the linear layers, all scales and padding counted. */
   bitsPerWeight: number;
-  /** Of the tensors in the packed folder, exactly. */
+  /** Of the tensors in the packed folder, exactly; in mode 'mixed' with the widths that a typical model would get. */
   bytes: WeightBytes;
   tensors: PlannedTensor[];
   /** Memory that the quantizer needs besides the mapped checkpoint and the program, estimated. */
   workingBytes: number;
-}
-
-/** Bytes of one packed matrix: planes, scale codes and row scales. */
-export function packedBytes(
-  { shape }: Pick<FamilyTensor, 'shape'>,
-  { planes, groupRows, groupColumns, rowScales }: EngineQuantizeSettings,
-): number {
-  const [rows, columns] = [shape[0]!, shape[1]!];
-  const scales = Math.ceil(rows / groupRows) * Math.ceil(columns / groupColumns) * planes * 2;
-  const planeData = planeBytes({ rows, columns, planes, groupRows, groupColumns, scaleExponent: 0 });
-  return planeData + scales + (rowScales ? rows * 2 : 0);
 }
 
 /**
@@ -52,11 +41,12 @@ export async function planQuantization(checkpointFolder: string | URL, options?:
   const norms = family.tensors
     .filter(({ shape }) => shape.length === 1)
     .reduce((sum, { name }) => sum + source.stored.get(name)!.bytes, 0);
+  const widths = typicalWidths(steps, checked, norms);
   const bytes: WeightBytes = { linearLayers: 0, embedding: 0, head: 0, norms, total: norms };
   let linearWeights = 0;
-  const tensors = steps.flatMap((step) =>
+  const tensors = steps.flatMap((step, stepIndex) =>
     step.tensors.map((tensor, index): PlannedTensor => {
-      const settings = step.settings[index]!;
+      const settings = step.candidates[index]![widths[stepIndex]![index]!]!;
       const size = packedBytes(tensor, settings);
       const weights = tensor.shape[0]! * tensor.shape[1]!;
       const part = partOf(tensor.role);

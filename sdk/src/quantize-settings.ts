@@ -4,21 +4,37 @@ import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
 import { nearest, show } from './options.js';
 
 export interface QuantizeOptions {
-  /** Planes of the linear layers, 1 to 8. Default 4. */
+  /** Planes of the linear layers, 1 to 8. Default 4. In mode 'mixed' their mean over all weights, such as 2.5. */
   bits?: number;
   /**
    * Other planes for some tensors: whole parts of a tensor's name, such as {"k_proj": 5, "layers.0.mlp": 5}. Where
    * several match, the last one counts.
    */
   overrides?: Record<string, number>;
-  /** Planes of the embedding, which is also the head when tied. Default 6. */
+  /**
+   * Mode 'mixed': bytes that all tensors together may take. The widths of the linear layers and, unless given, of the
+   * embedding and head are chosen under it. Takes the place of `bits`.
+   */
+  budget?: number;
+  /**
+   * What mode 'mixed' minimises. 'kl' (default): KL divergence of the dense model from itself with one matrix packed,
+   * measured at 2 planes and taken to other widths by their output errors; 'kl-all': measured at every width, four times
+   * as long; 'output': output errors; 'criterion': the criterion of ShiftAddLLM, for comparison.
+   */
+  sensitivity?: 'kl' | 'kl-all' | 'output' | 'criterion';
+  /** Tokens of the calibration on which divergences are measured. Default 1024. */
+  measureTokens?: number;
+  /** Planes of the embedding, which is also the head when tied. Default 6, or what fits the budget. */
   embeddingBits?: number;
   /** Planes of an untied head. Default embeddingBits. */
   headBits?: number;
   /** Rows that share a set of scales. Default 96. */
   rowGroup?: number;
-  /** 'lat' (default): groups of 8 columns, faster; 'acc': of 1 column, more exact per plane and larger. */
-  mode?: 'lat' | 'acc';
+  /**
+   * 'lat' (default): groups of 8 columns, faster; 'acc': of 1 column, more exact per plane and larger; 'mixed' (default
+   * with a budget): as 'lat', each matrix with a width of its own, 1 to 5 planes.
+   */
+  mode?: 'lat' | 'acc' | 'mixed';
   /** One more scale per row. Default true. */
   rowScales?: boolean;
   /** Powers of two per scale, 1 to 4. Default 4. */
@@ -45,7 +61,9 @@ export interface QuantizeOptions {
   maxShardBytes?: number;
   /** Replace an existing output folder. Default false. */
   overwrite?: boolean;
-  /** Aborting rejects with the signal's reason and removes what was written. */
+  /** Goes on with the finished layers that a stopped job of the same options left beside the output folder. Default false. */
+  resume?: boolean;
+  /** Aborting rejects with the signal's reason; the finished layers stay for `resume`. */
   signal?: AbortSignal;
   onProgress?: (progress: QuantizeProgress) => void;
 }
@@ -72,17 +90,19 @@ export interface QuantizeStep {
   /** The block, or null for embedding and head. */
   layer: number | null;
   tensors: FamilyTensor[];
-  settings: EngineQuantizeSettings[];
+  /** Of each tensor: one, or in mode 'mixed' the widths to choose from, as many for all tensors of the step. */
+  candidates: EngineQuantizeSettings[][];
   /** Share of the work of all steps. */
   share: number;
 }
 
 /** RangeError and TypeError name the override. */
 export function planSteps(family: FamilySpec, options: QuantizeOptions): QuantizeStep[] {
+  checkMode(options);
   checkOverrides(family, options.overrides ?? {});
   const steps: QuantizeStep[] = [];
   const add = (layer: number | null, tensors: FamilyTensor[]): void => {
-    steps.push({ layer, tensors, settings: tensors.map((tensor) => settingsOf(tensor, options)), share: 0 });
+    steps.push({ layer, tensors, candidates: candidatesOf(tensors, options), share: 0 });
   };
   for (let layer = 0; layer < family.layers; layer++) {
     const inLayer = family.tensors.filter((tensor) => tensor.layer === layer);
@@ -101,15 +121,52 @@ export function planSteps(family: FamilySpec, options: QuantizeOptions): Quantiz
   return steps;
 }
 
-function settingsOf(tensor: FamilyTensor, options: QuantizeOptions): EngineQuantizeSettings {
-  const { bits = 4, embeddingBits = 6, rowGroup = 96 } = options;
-  let planes = bits;
-  if (tensor.role === Role.embedding) planes = embeddingBits;
-  if (tensor.role === Role.head) planes = options.headBits ?? embeddingBits;
-  for (const [part, value] of Object.entries(options.overrides ?? {})) if (hasPart(tensor.name, part)) planes = value;
+/** The widths that mode 'mixed' chooses from. */
+const linearWidths = [1, 2, 3, 4, 5];
+const embeddingWidths = [3, 4, 5, 6];
+
+/** Mode 'mixed' chooses widths; a budget alone means it too. */
+export function isMixed({ mode, budget }: QuantizeOptions): boolean {
+  return (mode ?? (budget === undefined ? 'lat' : 'mixed')) === 'mixed';
+}
+
+function checkMode(options: QuantizeOptions): void {
+  const { bits, budget, mode } = options;
+  if (!isMixed(options)) {
+    if (budget !== undefined) throw new RangeError(`Expected mode 'mixed' with a budget but received ${show(mode)}`);
+    if (bits !== undefined && !Number.isInteger(bits))
+      throw new RangeError(`Expected an integer from 1 to 8 for bits (a mean needs mode 'mixed') but received ${bits}`);
+  } else if (budget !== undefined && bits !== undefined) {
+    throw new RangeError('Expected bits or budget in mode mixed, not both');
+  } else if (bits !== undefined && bits > linearWidths.at(-1)!) {
+    throw new RangeError(`Expected a number from 1 to ${linearWidths.at(-1)} for bits in mode 'mixed' but received ${bits}`);
+  }
+}
+
+/** Lists of one length: a tensor with fewer widths than another repeats its last. */
+function candidatesOf(tensors: FamilyTensor[], options: QuantizeOptions): EngineQuantizeSettings[][] {
+  const widths = tensors.map((tensor) => widthsOf(tensor, options));
+  const most = Math.max(...widths.map((list) => list.length));
+  return tensors.map((tensor, i) =>
+    Array.from({ length: most }, (_, j) => settingsOf(tensor, widths[i]![j] ?? widths[i]!.at(-1)!, options)),
+  );
+}
+
+function widthsOf(tensor: FamilyTensor, options: QuantizeOptions): number[] {
+  const { bits = 4, budget, embeddingBits, headBits = embeddingBits } = options;
+  const override = Object.entries(options.overrides ?? {}).findLast(([part]) => hasPart(tensor.name, part));
+  if (override !== undefined) return [override[1]];
+  if (tensor.role === Role.embedding || tensor.role === Role.head) {
+    const fixed = tensor.role === Role.embedding ? embeddingBits : headBits;
+    return fixed !== undefined ? [fixed] : budget === undefined ? [6] : embeddingWidths;
+  }
+  return isMixed(options) ? linearWidths : [bits];
+}
+
+function settingsOf(tensor: FamilyTensor, planes: number, options: QuantizeOptions): EngineQuantizeSettings {
   return {
     planes,
-    groupRows: Math.min(rowGroup, tensor.shape[0]!),
+    groupRows: Math.min(options.rowGroup!, tensor.shape[0]!),
     groupColumns: options.mode === 'acc' ? 1 : 8,
     rowScales: options.rowScales!,
     scaleTerms: options.scaleTerms!,

@@ -1,23 +1,28 @@
 /** Quantizes a dense checkpoint into a packed model folder: calibration, block by block, then embedding and head. */
+import { createHash } from 'node:crypto';
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, resolve } from 'node:path';
 import { readCalibration, type Calibration } from './calibration.js';
 import { ChatTemplate } from './chat-template.js';
-import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
+import { openModelFolder, type ModelFolder, type StoredTensor } from './checkpoint/model-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
+import { packedFormatVersion } from './checkpoint/packed-tensors.js';
 import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
-import type { CancelFlag, EngineModel, EnginePackedMatrix } from './engine.js';
+import type { CancelFlag, EngineModel, EngineQuantizer } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { openEngineModel } from './model.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
-import { alreadyPacked, packedBytes } from './quantize-plan.js';
-import { planSteps, type QuantizeOptions, type QuantizeProgress, type QuantizeStep } from './quantize-settings.js';
+import { packedBytes } from './packed-bytes.js';
+import { QuantizeJournal, type Candidate } from './quantize-journal.js';
+import { alreadyPacked } from './quantize-plan.js';
+import { isMixed, planSteps, type QuantizeOptions, type QuantizeProgress, type QuantizeStep } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { selectBackend } from './select-backend.js';
 import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
+import { chooseWidths, measuredCandidate, typicalWidths, type Measured } from './width-plan.js';
 
 export interface QuantizedTensor {
   name: string;
@@ -28,6 +33,8 @@ export interface QuantizedTensor {
   weightError: number;
   /** tr(E H E^T) / tr(W H W^T): the share of the output's energy that is lost. */
   outputError: number;
+  /** KL divergence, in nats, of the dense model from itself with this matrix packed; null where it was not measured. */
+  kl: number | null;
 }
 
 export interface QuantizeResult {
@@ -43,15 +50,28 @@ export interface QuantizeResult {
 /** Of a weight file besides one matrix. */
 const headerRoom = 1024;
 
-interface Quantized {
+/** Tokens of the windows on which divergences are measured. */
+const measuredWindow = 256;
+
+interface Quantized extends Candidate {
   name: string;
   role: number;
-  matrix: EnginePackedMatrix;
+}
+
+/** Everything that a quantization is made from. */
+interface Job {
+  source: ModelFolder;
+  family: FamilySpec;
+  steps: QuantizeStep[];
+  calibration: Calibration;
+  options: QuantizeOptions;
+  report: Report;
 }
 
 /**
  * Rejects with ERR_OUTPUT_EXISTS, ERR_CALIBRATION, ERR_NOT_FOUND, ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL,
- * ERR_TOKENIZER, ERR_NO_BACKEND, TypeError, RangeError or the signal's reason. Nothing is left behind then.
+ * ERR_TOKENIZER, ERR_NO_BACKEND, TypeError, RangeError or the signal's reason. The layers that were finished by then stay
+ * in `<outFolder>.partial`: the same call with `resume` goes on with them and gives the same bytes.
  */
 export async function quantizeModel(
   checkpointFolder: string | URL,
@@ -79,11 +99,15 @@ export async function quantizeModel(
     );
   const steps = planSteps(family, checked);
   checkShardSize(steps, checked);
+  typicalWidths(steps, checked, denseBytes(source, family)); // refuses a budget that is too small
   const report = progressReporter(family.layers, onProgress);
   report('calibrate', 0, 0);
   const calibration = await calibrate(source, checked);
-  const matrices = await runEngine(source, family, steps, calibration, checked, report);
-  const written = await write(out, source, family, matrices, calibration, checked, report);
+  const job: Job = { source, family, steps, calibration, options: checked, report };
+  const journal = await QuantizeJournal.open(`${out}.partial`, jobKey(job), checked.resume!);
+  await runEngine(job, journal);
+  const written = await write(out, job, await collect(job, journal));
+  await journal.remove();
   return { path: out, ...written, calibration: calibration.record, seconds: (performance.now() - started) / 1000 };
 }
 
@@ -114,9 +138,9 @@ async function checkOutput(out: string, source: ModelFolder, overwrite: boolean)
 }
 
 function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOptions): void {
-  for (const { tensors, settings } of steps) {
+  for (const { tensors, candidates } of steps) {
     tensors.forEach((tensor, i) => {
-      const needed = packedBytes(tensor, settings[i]!) + headerRoom;
+      const needed = Math.max(...candidates[i]!.map((settings) => packedBytes(tensor, settings))) + headerRoom;
       if (needed > maxShardBytes!)
         throw new RangeError(
           `Expected at least ${needed} for maxShardBytes (tensor ${tensor.name}) but received ${maxShardBytes}`,
@@ -147,14 +171,15 @@ function progressReporter(blocks: number, onProgress: QuantizeOptions['onProgres
   };
 }
 
+/** Quantizes every step that the journal does not hold yet. */
 async function runEngine(
-  source: ModelFolder,
-  family: FamilySpec,
-  steps: QuantizeStep[],
-  calibration: Calibration,
-  { threads, signal }: QuantizeOptions,
-  report: Report,
-): Promise<Quantized[]> {
+  { source, family, steps, calibration, options, report }: Job,
+  journal: QuantizeJournal,
+): Promise<void> {
+  const finished = await Promise.all(steps.map((_, index) => journal.has(index)));
+  const last = finished.lastIndexOf(false);
+  if (last < 0) return;
+  const { threads, signal } = options;
   const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
   const stop = (): void => void Atomics.store(flag, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
@@ -163,20 +188,22 @@ async function runEngine(
     const open = { threads, precision: 'exact' as const, signal };
     ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
     const quantizer = await engineModel.openQuantizer(calibration.tokens, calibration.samples, calibration.window);
-    const matrices: Quantized[] = [];
+    const measures = isMixed(options) && (options.sensitivity ?? 'kl').startsWith('kl');
+    if (measures) {
+      const window = Math.min(calibration.window, measuredWindow);
+      const windows = Math.min(calibration.samples, Math.ceil(options.measureTokens! / window));
+      await quantizer.openSensitivity(windows, window, flag);
+    }
     let before = 0;
-    for (const [index, { layer, tensors, settings, share }] of steps.entries()) {
+    for (const [index, step] of steps.slice(0, last + 1).entries()) {
       signal?.throwIfAborted();
-      const onDone = (done: number): void => report('quantize', before + share * done, index + 1);
+      const onDone = (done: number): void => report('quantize', before + step.share * done, index + 1);
       onDone(0);
-      const packed = await (layer === null
-        ? quantizer.head(settings, onDone, flag)
-        : quantizer.block(settings, onDone, flag));
-      tensors.forEach(({ name, role }, i) => matrices.push({ name, role, matrix: packed[i]! }));
-      before += share;
+      if (!finished[index]) await journal.write(index, await runStep(quantizer, step, options, measures, onDone, flag));
+      else if (step.layer !== null) await quantizer.skip(onDone, flag);
+      before += step.share;
     }
     await quantizer.close();
-    return matrices;
   } catch (error) {
     signal?.throwIfAborted();
     throw fromEngine(error, `Quantizing ${source.path}`);
@@ -186,30 +213,92 @@ async function runEngine(
   }
 }
 
+/** The candidates of one step, tensor by tensor, measured where that is wanted. */
+async function runStep(
+  quantizer: EngineQuantizer,
+  { layer, candidates }: QuantizeStep,
+  { sensitivity }: QuantizeOptions,
+  measures: boolean,
+  onDone: (done: number) => void,
+  flag: CancelFlag,
+): Promise<Candidate[]> {
+  const count = candidates[0]!.length;
+  const settings = candidates.flat();
+  const quantized = (done: number): void => onDone(measures ? done / 2 : done);
+  const matrices = await (layer === null
+    ? quantizer.head(settings, count, quantized, flag)
+    : quantizer.block(settings, count, quantized, flag));
+  const wanted = candidates.flatMap((list, tensor) => {
+    if (!measures || new Set(list.map(({ planes }) => planes)).size === 1) return [];
+    const indices = sensitivity === 'kl-all' ? list.keys() : [measuredCandidate(list)];
+    return [...indices].map((index) => tensor * count + index);
+  });
+  const kl = new Map<number, number>();
+  for (const index of wanted) {
+    kl.set(index, await quantizer.measure(index, flag));
+    onDone(0.5 + (0.5 * kl.size) / wanted.length);
+  }
+  return matrices.map((matrix, index) => ({ matrix, kl: kl.get(index) ?? null }));
+}
+
+/** Reads the chosen candidate of every matrix back from the journal. */
+async function collect({ source, family, steps, options }: Job, journal: QuantizeJournal): Promise<Quantized[]> {
+  let widths = typicalWidths(steps, options, denseBytes(source, family));
+  if (isMixed(options)) {
+    const measured = await Promise.all(steps.map((_, index) => journal.read(index, () => false)));
+    const at = (s: number, t: number, c: number): Measured => {
+      const { matrix, kl } = measured[s]![t * steps[s]!.candidates[t]!.length + c]!;
+      return { outputError: matrix.outputError, criterion: matrix.criterion, kl };
+    };
+    widths = chooseWidths(steps, options, denseBytes(source, family), at);
+  }
+  const matrices: Quantized[] = [];
+  for (const [s, { tensors, candidates }] of steps.entries()) {
+    const count = candidates[0]!.length;
+    const chosen = (index: number): boolean => widths[s]![Math.floor(index / count)] === index % count;
+    const read = (await journal.read(s, chosen))!.filter((_, index) => chosen(index));
+    tensors.forEach(({ name, role }, t) => matrices.push({ name, role, ...read[t]! }));
+  }
+  return matrices;
+}
+
+function denseTensors(source: ModelFolder, family: FamilySpec): StoredTensor[] {
+  return family.tensors.filter(({ shape }) => shape.length === 1).map(({ name }) => source.stored.get(name)!);
+}
+
+function denseBytes(source: ModelFolder, family: FamilySpec): number {
+  return denseTensors(source, family).reduce((sum, tensor) => sum + tensor.bytes, 0);
+}
+
+/** Names the job: the same key, the same bytes. */
+function jobKey({ source, calibration, options }: Job): string {
+  const hash = createHash('sha256');
+  const { threads: _threads, overwrite: _overwrite, resume: _resume, signal: _signal, onProgress: _progress, maxShardBytes: _shards, ...settings } = options;
+  const files = source.files.map(({ path, fileBytes, tensors }) => [basename(path), fileBytes, [...tensors.keys()]]);
+  hash.update(JSON.stringify([packedFormatVersion, settings, source.path, source.config, files, calibration.record]));
+  hash.update(new Uint8Array(calibration.tokens.buffer));
+  return hash.digest('hex');
+}
+
 async function write(
   out: string,
-  source: ModelFolder,
-  family: FamilySpec,
+  { source, family, calibration, options, report }: Job,
   matrices: Quantized[],
-  calibration: Calibration,
-  options: QuantizeOptions,
-  report: Report,
 ): Promise<Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'>> {
-  const dense = family.tensors.filter(({ shape }) => shape.length === 1).map(({ name }) => source.stored.get(name)!);
+  const dense = denseTensors(source, family);
   const {
     bits,
     overrides,
     embeddingBits,
     headBits,
     rowGroup = 96,
-    mode = 'lat',
     scaleTerms,
     fitRounds,
     refits,
     sweeps,
     damping,
   } = options;
-  const partial = `${out}.partial-${process.pid}`;
+  const partial = `${out}.new-${process.pid}`;
   report('write', 0, 0);
   try {
     await mkdir(dirname(out), { recursive: true });
@@ -220,7 +309,7 @@ async function write(
       packed: matrices,
       dense,
       record: {
-        mode,
+        mode: options.mode === 'acc' ? 'acc' : 'lat',
         rowGroup,
         calibration: calibration.record,
         source: {
@@ -229,6 +318,9 @@ async function write(
         },
         settings: {
           bits,
+          ...(isMixed(options)
+            ? { mixed: true, budget: options.budget, sensitivity: options.sensitivity, measure_tokens: options.measureTokens }
+            : {}),
           overrides,
           embedding_bits: embeddingBits,
           head_bits: headBits,
@@ -250,10 +342,7 @@ async function write(
     await rm(partial, { recursive: true, force: true });
     throw error;
   }
-  return summarize(
-    matrices,
-    dense.reduce((sum, tensor) => sum + tensor.bytes, 0),
-  );
+  return summarize(matrices, denseBytes(source, family));
 }
 
 /** The old folder goes only when the new one is in its place. */
@@ -278,14 +367,14 @@ async function replaceFolder(partial: string, out: string): Promise<void> {
 function summarize(matrices: Quantized[], norms: number): Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'> {
   const bytes: WeightBytes = { linearLayers: 0, embedding: 0, head: 0, norms, total: norms };
   let linearWeights = 0;
-  const tensors = matrices.map(({ name, role, matrix }) => {
+  const tensors = matrices.map(({ name, role, matrix, kl }) => {
     const size = matrix.planeData.byteLength + matrix.scales.byteLength + (matrix.rowScales?.byteLength ?? 0);
     const weights = matrix.rows * matrix.columns;
     bytes[partOf(role)] += size;
     bytes.total += size;
     if (partOf(role) === 'linearLayers') linearWeights += weights;
     const { planes, weightError, outputError } = matrix;
-    return { name, planes, bytes: size, bitsPerWeight: (size * 8) / weights, weightError, outputError };
+    return { name, planes, bytes: size, bitsPerWeight: (size * 8) / weights, weightError, outputError, kl };
   });
   return { bitsPerWeight: (bytes.linearLayers * 8) / linearWeights, bytes, tensors };
 }

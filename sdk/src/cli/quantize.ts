@@ -15,7 +15,10 @@ export const quantize = defineCommand({
     'The linear layers, the embedding and the output head become bit-planes with scales that are sums of powers of two. The calibration text shows the quantizer which errors matter; take one like what the model will be used for.',
   ],
   options: {
-    bits: { rule: quantizeRules.bits as IntegerRule, value: 'N', help: 'bit-planes of the linear layers' },
+    bits: { rule: quantizeRules.bits as Rule & { kind: 'number' }, value: 'N', help: 'bit-planes of the linear layers; with --mode mixed their mean, such as 2.5', otherwise: '4' },
+    budget: { rule: quantizeRules.budget as IntegerRule, value: 'BYTES', help: 'choose the bit-planes of every matrix so that all tensors together take no more (mode mixed)', otherwise: 'none' },
+    sensitivity: { rule: quantizeRules.sensitivity as Rule & { kind: 'choice' }, value: 'NAME', help: 'what mode mixed minimises: the measured KL divergence (kl; kl-all measures every width, which takes four times as long), output errors, or the criterion of the paper' },
+    'measure-tokens': { rule: quantizeRules.measureTokens as IntegerRule, value: 'N', help: 'calibration tokens on which kl is measured' },
     override: {
       rule: { kind: 'text' },
       value: 'NAME=BITS',
@@ -23,15 +26,16 @@ export const quantize = defineCommand({
       help: 'other bit-planes for tensors with these whole parts in their name, such as k_proj=5; the last match counts',
       sdkName: 'overrides',
     },
-    'embedding-bits': { rule: quantizeRules.embeddingBits as IntegerRule, value: 'N', help: 'bit-planes of the embedding' },
+    'embedding-bits': { rule: quantizeRules.embeddingBits as IntegerRule, value: 'N', help: 'bit-planes of the embedding', otherwise: '6, with --budget what fits' },
     'head-bits': { rule: quantizeRules.headBits as IntegerRule, value: 'N', help: 'bit-planes of an output head that is not tied to the embedding', otherwise: 'as the embedding' },
     'row-group': { rule: quantizeRules.rowGroup as IntegerRule, value: 'N', help: 'rows that share a set of scales' },
-    mode: { rule: quantizeRules.mode as Rule & { kind: 'choice' }, value: 'NAME', help: 'groups of 8 columns (lat, faster) or of one column (acc, more exact and larger)' },
+    mode: { rule: quantizeRules.mode as Rule & { kind: 'choice' }, value: 'NAME', help: 'groups of 8 columns (lat, faster), of one column (acc, more exact and larger), or as lat with a width for every matrix (mixed)', otherwise: 'lat, with --budget mixed' },
     calibration: { rule: { kind: 'text' }, value: 'FILE', help: 'a text, or a .jsonl file of {"messages": [...]} (required)' },
     samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text' },
     window: { rule: quantizeRules.window as IntegerRule, value: 'N', help: 'tokens per window' },
     seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows' },
     'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result and the memory it takes to make it, then stop; needs no calibration' },
+    resume: { rule: { kind: 'flag', initial: false }, help: 'go on with the layers that a stopped job with the same options left in <out>.partial' },
     overwrite: { rule: { kind: 'flag', initial: false }, help: 'replace an existing model folder' },
     ...threadOptions,
     ...outputOptions,
@@ -39,6 +43,7 @@ export const quantize = defineCommand({
   examples: [
     { command: 'shiftadd quantize ./SmolLM2-135M-Instruct ./packed --calibration chats.jsonl', does: 'four bit-planes, six for the embedding' },
     { command: 'shiftadd quantize ./checkpoint ./packed --bits 3 --override down_proj=4 --calibration book.txt', does: 'three, but four for the down projections' },
+    { command: 'shiftadd quantize ./checkpoint ./packed --budget 56000000 --calibration chats.jsonl', does: 'each matrix as wide as pays off, 56 MB in all' },
   ],
   async run({ arguments: [checkpoint, out], values, terminal, signal }) {
     const overrides = readOverrides(values.override);
@@ -48,7 +53,10 @@ export const quantize = defineCommand({
         embeddingBits: values['embedding-bits'],
         headBits: values['head-bits'],
         rowGroup: values['row-group'],
-        mode: values.mode as 'lat' | 'acc' | undefined,
+        mode: values.mode as QuantizeOptions['mode'],
+        budget: values.budget,
+        sensitivity: values.sensitivity as QuantizeOptions['sensitivity'],
+        measureTokens: values['measure-tokens'],
         samples: values.samples,
         window: values.window,
         seed: values.seed,
@@ -65,6 +73,7 @@ export const quantize = defineCommand({
         ...options,
         calibration: values.calibration,
         overwrite: values.overwrite,
+        resume: values.resume,
         signal,
         onProgress: (state) => progress.update(state.done, describe(state), state.remainingMs),
       });

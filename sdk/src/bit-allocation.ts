@@ -1,0 +1,93 @@
+/**
+ * Which width each matrix gets: the integer program of ShiftAddLLM (arXiv 2406.05981, section 4.3), solved exactly.
+ *
+ *   minimise sum of cost[i][choice i]  subject to  sum of size[i][choice i] <= budget
+ */
+
+/** One width of a matrix: what it takes (bytes, or bits) and what it costs the model (for example KL divergence). */
+export interface WidthChoice {
+  size: number;
+  cost: number;
+}
+
+interface State {
+  size: number;
+  cost: number;
+  choice: number;
+  before: State | null;
+}
+
+/**
+ * The index of the best choice for every matrix, or null when not even the smallest fit. Optimal to a relative 1e-12 of
+ * the total cost: a list of undominated partial sums, cut by the Lagrangian bound.
+ */
+export function allocateWidths(matrices: readonly (readonly WidthChoice[])[], budget: number): number[] | null {
+  const smallest = matrices.reduce((sum, choices) => sum + Math.min(...choices.map(({ size }) => size)), 0);
+  if (smallest > budget) return null;
+  const { price, best } = bestPrice(matrices, budget);
+  // rest[i]: the least cost + price * size that the matrices from i on can add.
+  const rest: number[] = [0];
+  const restSize: number[] = [0];
+  for (let i = matrices.length - 1; i >= 0; i--) {
+    rest.unshift(rest[0]! + Math.min(...matrices[i]!.map(({ size, cost }) => cost + price * size)));
+    restSize.unshift(restSize[0]! + Math.min(...matrices[i]!.map(({ size }) => size)));
+  }
+  const limit = best + Math.abs(best) * 1e-12;
+  let states: State[] = [{ size: 0, cost: 0, choice: -1, before: null }];
+  for (const [i, choices] of matrices.entries()) {
+    const next: State[] = [];
+    for (const before of states) {
+      for (const [choice, { size, cost }] of choices.entries()) {
+        const state = { size: before.size + size, cost: before.cost + cost, choice, before };
+        if (state.size + restSize[i + 1]! > budget) continue;
+        if (state.cost + rest[i + 1]! - price * (budget - state.size) > limit) continue;
+        next.push(state);
+      }
+    }
+    states = undominated(next);
+  }
+  const chosen: number[] = [];
+  for (let state = states.at(-1)!; state.before !== null; state = state.before) chosen.unshift(state.choice);
+  return chosen;
+}
+
+/** By growing size, strictly falling cost. */
+function undominated(states: State[]): State[] {
+  states.sort((a, b) => a.size - b.size || a.cost - b.cost);
+  const kept: State[] = [];
+  for (const state of states) if (kept.length === 0 || state.cost < kept.at(-1)!.cost) kept.push(state);
+  return kept;
+}
+
+/**
+ * A price per unit of size (the Lagrange multiplier) close to the best, and the cost of the best allocation that any
+ * price tried gave: an upper bound.
+ */
+function bestPrice(
+  matrices: readonly (readonly WidthChoice[])[],
+  budget: number,
+): { price: number; best: number } {
+  const at = (price: number): WidthChoice =>
+    matrices.reduce<WidthChoice>(
+      (sum, choices) => {
+        const { size, cost } = choices.reduce((a, b) => {
+          const difference = b.cost + price * b.size - (a.cost + price * a.size);
+          return difference < 0 || (difference === 0 && b.size < a.size) ? b : a;
+        });
+        return { size: sum.size + size, cost: sum.cost + cost };
+      },
+      { size: 0, cost: 0 },
+    );
+  const free = at(0);
+  if (free.size <= budget) return { price: 0, best: free.cost };
+  let [low, high] = [0, 1e-12];
+  while (at(high).size > budget && high < 1e300) high *= 4;
+  let best = at(high).cost;
+  for (let round = 0; round < 200; round++) {
+    const price = (low + high) / 2;
+    const { size, cost } = at(price);
+    if (size > budget) low = price;
+    else [high, best] = [price, Math.min(best, cost)];
+  }
+  return { price: high, best };
+}

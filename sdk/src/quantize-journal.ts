@@ -1,0 +1,142 @@
+/**
+ * The finished steps of a quantization on disk, one file per block, so that a job that was stopped goes on where it was.
+ * A step's file appears under its name only when it is whole; the key ties the journal to one job.
+ */
+import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isJsonObject } from './checkpoint/json-file.js';
+import { readSafetensors } from './checkpoint/safetensors.js';
+import { writeSafetensors, type TensorToWrite } from './checkpoint/safetensors-writer.js';
+import type { EnginePackedMatrix } from './engine.js';
+import { ShiftAddError } from './errors.js';
+
+/** One candidate of one matrix, and the KL divergence that it alone costs the model where that was measured. */
+export interface Candidate {
+  matrix: EnginePackedMatrix;
+  kl: number | null;
+}
+
+type Description = Omit<EnginePackedMatrix, 'planeData' | 'scales' | 'rowScales'> & { kl: number | null };
+
+const arrays = { planeData: 'U8', scales: 'U16', rowScales: 'F16' } as const;
+
+export class QuantizeJournal {
+  private constructor(
+    readonly path: string,
+    private readonly key: string,
+  ) {}
+
+  /**
+   * `path` is the folder of the journal. With `resume` an existing one is taken up, and ERR_OUTPUT_EXISTS says when it
+   * belongs to another job; else it is removed. ERR_OUTPUT_EXISTS too while its job is still running.
+   */
+  static async open(path: string, key: string, resume: boolean): Promise<QuantizeJournal> {
+    const journal = new QuantizeJournal(path, key);
+    const job = await journal.readJob();
+    if (job !== null && job.pid !== process.pid && isRunning(job.pid))
+      throw new ShiftAddError(
+        'ERR_OUTPUT_EXISTS',
+        `Process ${job.pid} is quantizing into this folder (${path}). Wait for it, or choose another output folder.`,
+      );
+    if (!resume) await journal.remove();
+    else if (job !== null && job.key !== key)
+      throw new ShiftAddError(
+        'ERR_OUTPUT_EXISTS',
+        `${path} belongs to a job with another checkpoint, calibration or settings. Repeat that job's options, or leave out resume to start anew.`,
+      );
+    await mkdir(path, { recursive: true });
+    await writeFile(`${join(path, 'job.json')}.new`, JSON.stringify({ key, pid: process.pid }));
+    await rename(`${join(path, 'job.json')}.new`, join(path, 'job.json'));
+    return journal;
+  }
+
+  private async readJob(): Promise<{ key: string; pid: number } | null> {
+    try {
+      const job: unknown = JSON.parse(await readFile(join(this.path, 'job.json'), 'utf8'));
+      if (isJsonObject(job) && typeof job['key'] === 'string' && typeof job['pid'] === 'number')
+        return { key: job['key'], pid: job['pid'] };
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+    }
+    return { key: 'unreadable', pid: -1 };
+  }
+
+  private file(step: number): string {
+    return join(this.path, `step-${String(step).padStart(5, '0')}.safetensors`);
+  }
+
+  /** The candidates of a finished step, or null when it is not there. ERR_BAD_MODEL_FILE when it is damaged. */
+  async read(step: number, only?: (index: number) => boolean): Promise<Candidate[] | null> {
+    let file: Awaited<ReturnType<typeof readSafetensors>>;
+    try {
+      file = await readSafetensors(this.file(step));
+    } catch (error) {
+      if (error instanceof ShiftAddError && error.code === 'ERR_NOT_FOUND') return null;
+      throw error;
+    }
+    if (file.metadata['key'] !== this.key) return null;
+    const descriptions = JSON.parse(file.metadata['matrices']!) as Description[];
+    const handle = await open(file.path, 'r');
+    try {
+      const candidates: Candidate[] = [];
+      for (const [index, { kl, ...description }] of descriptions.entries()) {
+        const matrix: EnginePackedMatrix = { ...description, planeData: new Uint8Array(), scales: new Uint16Array() };
+        if (only?.(index) ?? true) {
+          for (const part of Object.keys(arrays) as (keyof typeof arrays)[]) {
+            const entry = file.tensors.get(`${index}.${part}`);
+            if (entry === undefined) continue;
+            const bytes = new Uint8Array(entry.bytes);
+            for (let done = 0; done < entry.bytes;) {
+              const { bytesRead } = await handle.read(bytes, done, entry.bytes - done, entry.offset + done);
+              if (bytesRead === 0) throw new ShiftAddError('ERR_BAD_MODEL_FILE', `${file.path} is cut. Quantize again.`);
+              done += bytesRead;
+            }
+            if (part === 'planeData') matrix.planeData = bytes;
+            else matrix[part] = new Uint16Array(bytes.buffer);
+          }
+        }
+        candidates.push({ matrix, kl });
+      }
+      return candidates;
+    } finally {
+      await handle.close();
+    }
+  }
+
+  /** Whether the step is finished. */
+  async has(step: number): Promise<boolean> {
+    return (await this.read(step, () => false)) !== null;
+  }
+
+  async write(step: number, candidates: readonly Candidate[]): Promise<void> {
+    const tensors = candidates.flatMap(({ matrix }, index) =>
+      (Object.keys(arrays) as (keyof typeof arrays)[]).flatMap((part): TensorToWrite[] => {
+        const array = matrix[part];
+        if (array === undefined) return [];
+        const data = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+        return [{ name: `${index}.${part}`, dtype: arrays[part], shape: [array.length], bytes: data.length, data: () => [data] }];
+      }),
+    );
+    const matrices = candidates.map(({ matrix, kl }): Description => {
+      const { planeData: _planes, scales: _scales, rowScales: _rows, ...rest } = matrix;
+      return { ...rest, kl };
+    });
+    const path = this.file(step);
+    await rm(`${path}.partial`, { force: true }); // of a job that was killed while it wrote
+    await writeSafetensors(path, tensors, { key: this.key, matrices: JSON.stringify(matrices) });
+  }
+
+  async remove(): Promise<void> {
+    await rm(this.path, { recursive: true, force: true });
+  }
+}
+
+function isRunning(pid: number): boolean {
+  if (pid <= 0) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
+}
