@@ -129,6 +129,7 @@ export const quantizeRules = {
   maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 45_000_000),
   overwrite: flag(false),
   resume: flag(false),
+  keepMeasurements: flag(false),
   signal,
   onProgress: callback,
 } as const;

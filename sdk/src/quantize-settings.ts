@@ -63,6 +63,11 @@ export interface QuantizeOptions {
   overwrite?: boolean;
   /** Goes on with the finished layers that a stopped job of the same options left beside the output folder. Default false. */
   resume?: boolean;
+  /**
+   * Leaves the layers and what was measured on them in `<out>.partial`, so that another `bits` or `budget` of mode 'mixed'
+   * takes seconds with `resume` and `overwrite`. Default false.
+   */
+  keepMeasurements?: boolean;
   /** Aborting rejects with the signal's reason; the finished layers stay for `resume`. */
   signal?: AbortSignal;
   onProgress?: (progress: QuantizeProgress) => void;

@@ -22,7 +22,7 @@ import { resolveModel } from './resolve-model.js';
 import { selectBackend } from './select-backend.js';
 import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
-import { chooseWidths, measuredCandidate, typicalWidths, type Measured } from './width-plan.js';
+import { chooseWidths, isOpen, measuredCandidate, typicalWidths, type Measured } from './width-plan.js';
 
 export interface QuantizedTensor {
   name: string;
@@ -104,10 +104,10 @@ export async function quantizeModel(
   report('calibrate', 0, 0);
   const calibration = await calibrate(source, checked);
   const job: Job = { source, family, steps, calibration, options: checked, report };
-  const journal = await QuantizeJournal.open(`${out}.partial`, jobKey(job), checked.resume!);
+  const journal = await QuantizeJournal.open(`${out}.partial`, journalKey(job), checked.resume!);
   await runEngine(job, journal);
   const written = await write(out, job, await collect(job, journal));
-  await journal.remove();
+  if (!checked.keepMeasurements!) await journal.remove();
   return { path: out, ...written, calibration: calibration.record, seconds: (performance.now() - started) / 1000 };
 }
 
@@ -229,7 +229,7 @@ async function runStep(
     ? quantizer.head(settings, count, quantized, flag)
     : quantizer.block(settings, count, quantized, flag));
   const wanted = candidates.flatMap((list, tensor) => {
-    if (!measures || new Set(list.map(({ planes }) => planes)).size === 1) return [];
+    if (!measures || !isOpen(list)) return [];
     const indices = sensitivity === 'kl-all' ? list.keys() : [measuredCandidate(list)];
     return [...indices].map((index) => tensor * count + index);
   });
@@ -270,12 +270,13 @@ function denseBytes(source: ModelFolder, family: FamilySpec): number {
   return denseTensors(source, family).reduce((sum, tensor) => sum + tensor.bytes, 0);
 }
 
-/** Names the job: the same key, the same bytes. */
-function jobKey({ source, calibration, options }: Job): string {
+/** Names what the journal holds: the same key, the same bytes. */
+function journalKey({ source, steps, calibration, options }: Job): string {
   const hash = createHash('sha256');
-  const { threads: _threads, overwrite: _overwrite, resume: _resume, signal: _signal, onProgress: _progress, maxShardBytes: _shards, ...settings } = options;
   const files = source.files.map(({ path, fileBytes, tensors }) => [basename(path), fileBytes, [...tensors.keys()]]);
-  hash.update(JSON.stringify([packedFormatVersion, settings, source.path, source.config, files, calibration.record]));
+  const measures = isMixed(options) ? [options.sensitivity, options.measureTokens] : [];
+  const candidates = steps.map((step) => step.candidates);
+  hash.update(JSON.stringify([packedFormatVersion, source.config, files, candidates, measures, calibration.window]));
   hash.update(new Uint8Array(calibration.tokens.buffer));
   return hash.digest('hex');
 }

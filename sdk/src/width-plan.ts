@@ -75,6 +75,11 @@ export function measuredCandidate(candidates: readonly EngineQuantizeSettings[])
   return index < 0 ? 0 : index; // the embedding: its smallest
 }
 
+/** Whether there is a width to choose. */
+export function isOpen(candidates: readonly EngineQuantizeSettings[]): boolean {
+  return candidates.some(({ planes }) => planes !== candidates[0]!.planes);
+}
+
 function costOf(
   of: readonly Measured[],
   candidates: readonly EngineQuantizeSettings[],
@@ -83,6 +88,7 @@ function costOf(
 ): number {
   const { outputError, criterion, kl } = of[candidate]!;
   if (sensitivity === 'output') return outputError;
+  if (!isOpen(candidates)) return 0;
   const anchor = of[measuredCandidate(candidates)]!;
   const ratio = anchor.outputError > 0 ? outputError / anchor.outputError : 0;
   if (sensitivity === 'criterion') return criterion * ratio;

@@ -36,6 +36,7 @@ export const quantize = defineCommand({
     seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows' },
     'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result and the memory it takes to make it, then stop; needs no calibration' },
     resume: { rule: { kind: 'flag', initial: false }, help: 'go on with the layers that a stopped job with the same options left in <out>.partial' },
+    'keep-measurements': { rule: { kind: 'flag', initial: false }, help: 'leave <out>.partial, so that another --bits or --budget of mode mixed takes seconds with --resume --overwrite' },
     overwrite: { rule: { kind: 'flag', initial: false }, help: 'replace an existing model folder' },
     ...threadOptions,
     ...outputOptions,
@@ -74,6 +75,7 @@ export const quantize = defineCommand({
         calibration: values.calibration,
         overwrite: values.overwrite,
         resume: values.resume,
+        keepMeasurements: values['keep-measurements'],
         signal,
         onProgress: (state) => progress.update(state.done, describe(state), state.remainingMs),
       });
