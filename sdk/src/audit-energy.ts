@@ -2,9 +2,9 @@
  * An energy ESTIMATE from operation counts and weight bits. It tells which way and roughly how far, for a chip that does
  * nothing else; it is no measurement, and no CPU comes near it.
  *
- * The unit costs are those of ShiftAddLLM (arXiv 2406.05981, table 1 and its released energy model), for 45 nm CMOS; the
- * multiplications and additions go back to Horowitz (ISSCC 2014). Where the printed table and the released model differ
- * (16-bit multiplication 0.9 or 1.1 pJ, 32-bit addition 1.1 or 0.9 pJ: swapped in print) the released one is used.
+ * The unit costs are those of ShiftAddLLM (arXiv 2406.05981, table 1 and its released energy model), for 45 nm CMOS. The
+ * 32-bit values agree with Horowitz (ISSCC 2014). Where the printed table and the released model differ (16-bit
+ * multiplication 0.9 or 1.1 pJ, 32-bit addition 1.1 or 0.9 pJ, perhaps swapped in print) the released one is used.
  *
  * What that model gets wrong is not copied: its results are in mJ although printed as J; its shift-add layers do not
  * pay for reading the sign bits of the weights, and its table look-ups hide that the traffic, not the arithmetic, decides.

@@ -1,6 +1,6 @@
 /** `quantization_config.report`: what quantizing cost each tensor. Optional, and only for people who look at a model. */
 import type { ShiftAddError } from '../errors.js';
-import { nearest, show } from '../options.js';
+import { show } from '../options.js';
 import { isJsonObject, type Json } from './json-file.js';
 
 /** What quantizing one tensor cost, as measured when it was quantized. */
@@ -20,24 +20,13 @@ export function reportEntry(weightError: number, outputError: number, kl?: numbe
   return kl === undefined || !Number.isFinite(kl) ? errors : { ...errors, kl };
 }
 
-/**
- * Checks the report against the packed tensors. Folders without one are as good as any; further fields of an entry are
- * left to later versions.
- */
-export function parseReport(
-  field: Json | undefined,
-  tensors: ReadonlyMap<string, unknown>,
-  bad: (what: string) => ShiftAddError,
-): Map<string, TensorReport> {
+/** Folders without a report are as good as any; further fields of an entry are left to later versions. */
+export function parseReport(field: Json | undefined, bad: (what: string) => ShiftAddError): Map<string, TensorReport> {
   const report = new Map<string, TensorReport>();
   if (field === undefined || field === null) return report;
   if (!isJsonObject(field)) throw bad('.report must be an object');
   for (const [name, entry] of Object.entries(field)) {
     const where = `.report[${show(name)}]`;
-    if (!tensors.has(name)) {
-      const near = nearest(name, [...tensors.keys()]);
-      throw bad(`${where} is about no packed tensor${near === null ? '' : ` (is ${near} meant?)`}`);
-    }
     if (!isJsonObject(entry)) throw bad(`${where} must be an object`);
     const read = (key: string): number => {
       const value = entry[key];

@@ -92,7 +92,7 @@ export function parseQuantizationConfig(config: JsonObject, configPath: string):
       throw bad(`.checksums[${show(name)}] is not a SHA-256 in hexadecimal`);
     checksums.set(name, sum);
   }
-  const report = parseReport(field['report'], tensors, bad);
+  const report = parseReport(field['report'], bad);
   const part = (value: Json | undefined): JsonObject => (isJsonObject(value) ? value : {});
   return { mode, rowGroup, tensors, checksums, report, calibration: part(field['calibration']), source: part(field['source']) };
 }
@@ -169,6 +169,14 @@ export function collectPackedTensors(
         `${configPath}: quantization_config.checksums has no entry for tensor ${tensor.name}.`,
       );
     }
+  }
+  for (const name of quantization.report.keys()) {
+    if (quantization.tensors.has(name)) continue;
+    const near = nearest(name, [...quantization.tensors.keys()]);
+    throw new ShiftAddError(
+      'ERR_BAD_MODEL_FILE',
+      `${configPath}: quantization_config.report[${show(name)}] is about no packed tensor${near === null ? '' : ` (is ${near} meant?)`}.`,
+    );
   }
   return packed;
 }
