@@ -23,6 +23,10 @@ export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quan
 export { planQuantization, type PlannedTensor, type QuantizePlan } from './quantize-plan.js';
 export type { QuantizeOptions, QuantizeProgress } from './quantize-settings.js';
 export { inspectModel, type InspectedTensor, type InspectResult } from './inspect.js';
+export type { BlockRole, InspectedBlock, TensorRole } from './inspect-blocks.js';
+export { auditModel, type AuditedModel, type AuditedPart, type AuditResult, type KernelOperations } from './audit.js';
+export type { OperationCounts } from './audit-counts.js';
+export type { EnergyEstimate, UnitCosts } from './audit-energy.js';
 export { listBackends, type BackendAttempt, type BackendName, type BackendReport } from './select-backend.js';
 export { defaultModelName, resolveModel } from './resolve-model.js';
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer.js';

@@ -3,14 +3,19 @@ import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { openModelFolder } from './checkpoint/model-folder.js';
 import type { JsonObject } from './checkpoint/json-file.js';
+import type { TensorReport } from './checkpoint/packed-report.js';
 import { tokenizerFileNames } from './checkpoint/tokenizer-files.js';
 import { describeFamily } from './families/index.js';
+import { blockRoles, inspectBlocks, roleName, type InspectedBlock, type TensorRole } from './inspect-blocks.js';
 import { buildModelSpec, type ModelTensor } from './model-spec.js';
 import { resolveModel } from './resolve-model.js';
 import { measureWeights, tensorBytes, type WeightBytes } from './weight-bytes.js';
 
 export interface InspectedTensor {
   name: string;
+  role: TensorRole;
+  /** From 0; null for a tensor outside the blocks. */
+  block: number | null;
   rows: number;
   /** 1 x n for a vector. */
   columns: number;
@@ -22,6 +27,12 @@ export interface InspectedTensor {
   groupColumns: number | null;
   bytes: { planes: number; scales: number; rowScales: number; dense: number; total: number };
   bitsPerWeight: number;
+  /** |W - W_packed|^2 / |W|^2; null for a dense tensor and where the folder does not record it, like the next two. */
+  weightError: number | null;
+  /** tr(E H E^T) / tr(W H W^T): the share of the output's energy that is lost on the calibration text. */
+  outputError: number | null;
+  /** How far the model's predictions move when this tensor alone is packed, in nats per token. */
+  kl: number | null;
 }
 
 export interface InspectResult {
@@ -45,6 +56,8 @@ export interface InspectResult {
   /** Of the tensors; files are larger by their headers. */
   bytes: WeightBytes & { tokenizer: number; weightFiles: number };
   tensors: InspectedTensor[];
+  /** The linear layers by block: bits per matrix, and what quantizing them cost. */
+  blocks: InspectedBlock[];
   /** As recorded by the quantizer; null for a dense model. */
   calibration: JsonObject | null;
   source: JsonObject | null;
@@ -63,7 +76,7 @@ export async function inspectModel(folderOrName?: string | URL): Promise<Inspect
       () => 0,
     );
   }
-  const inspected = tensors.map(inspectTensor);
+  const inspected = tensors.map((tensor) => inspectTensor(tensor, folder.quantization?.report.get(tensor.wanted.name)));
   return {
     path: folder.path,
     architecture: family.modelType,
@@ -82,17 +95,22 @@ export async function inspectModel(folderOrName?: string | URL): Promise<Inspect
     bitsPerWeight: folder.quantization === null ? null : bitsPerWeight,
     bytes: { ...bytes, tokenizer, weightFiles: folder.files.reduce((sum, file) => sum + file.fileBytes, 0) },
     tensors: inspected,
+    blocks: inspectBlocks(inspected),
     calibration: folder.quantization?.calibration ?? null,
     source: folder.quantization?.source ?? null,
   };
 }
 
-function inspectTensor(tensor: ModelTensor): InspectedTensor {
+function inspectTensor(tensor: ModelTensor, report: TensorReport | undefined): InspectedTensor {
   const { wanted, dense, packed } = tensor;
   const [rows, columns] = wanted.shape.length === 1 ? [1, wanted.shape[0]!] : [wanted.shape[0]!, wanted.shape[1]!];
   const total = tensorBytes(tensor);
+  const role = roleName(wanted.role);
+  const inBlock = role.endsWith('Norm') ? role !== 'finalNorm' : (blockRoles as readonly string[]).includes(role);
   return {
     name: wanted.name,
+    role,
+    block: inBlock ? wanted.layer : null,
     rows,
     columns,
     type: packed === null ? dense!.dtype : 'packed',
@@ -107,5 +125,8 @@ function inspectTensor(tensor: ModelTensor): InspectedTensor {
       total,
     },
     bitsPerWeight: (total * 8) / (rows * columns),
+    weightError: report?.weightError ?? null,
+    outputError: report?.outputError ?? null,
+    kl: report?.kl ?? null,
   };
 }

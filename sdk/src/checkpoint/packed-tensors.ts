@@ -6,6 +6,7 @@ import { ShiftAddError } from '../errors.js';
 import { nearest, show } from '../options.js';
 import { isJsonObject, type Json, type JsonObject } from './json-file.js';
 import type { StoredTensor } from './model-folder.js';
+import { parseReport, type TensorReport } from './packed-report.js';
 
 export const packedFormatVersion = 1;
 export const scaleEncoding = 'e4g3x3';
@@ -37,6 +38,8 @@ export interface QuantizationConfig {
   rowGroup: number;
   tensors: Map<string, PackedShape>;
   checksums: Map<string, string>;
+  /** By tensor; empty when the folder has none. */
+  report: Map<string, TensorReport>;
   calibration: JsonObject;
   source: JsonObject;
 }
@@ -89,8 +92,9 @@ export function parseQuantizationConfig(config: JsonObject, configPath: string):
       throw bad(`.checksums[${show(name)}] is not a SHA-256 in hexadecimal`);
     checksums.set(name, sum);
   }
+  const report = parseReport(field['report'], bad);
   const part = (value: Json | undefined): JsonObject => (isJsonObject(value) ? value : {});
-  return { mode, rowGroup, tensors, checksums, calibration: part(field['calibration']), source: part(field['source']) };
+  return { mode, rowGroup, tensors, checksums, report, calibration: part(field['calibration']), source: part(field['source']) };
 }
 
 function isWhole(value: unknown, least: number, most: number): value is number {
@@ -165,6 +169,14 @@ export function collectPackedTensors(
         `${configPath}: quantization_config.checksums has no entry for tensor ${tensor.name}.`,
       );
     }
+  }
+  for (const name of quantization.report.keys()) {
+    if (quantization.tensors.has(name)) continue;
+    const near = nearest(name, [...quantization.tensors.keys()]);
+    throw new ShiftAddError(
+      'ERR_BAD_MODEL_FILE',
+      `${configPath}: quantization_config.report[${show(name)}] is about no packed tensor${near === null ? '' : ` (is ${near} meant?)`}.`,
+    );
   }
   return packed;
 }

@@ -6,6 +6,7 @@ import type { EnginePackedMatrix } from '../engine.js';
 import { fromFileSystem } from '../errors.js';
 import type { JsonObject } from './json-file.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
+import { reportEntry } from './packed-report.js';
 import { packedFormatVersion, scaleEncoding } from './packed-tensors.js';
 import { dtypeBytes } from './safetensors.js';
 import { headerBytes, writeSafetensors, type TensorToWrite } from './safetensors-writer.js';
@@ -15,7 +16,8 @@ const copyBytes = 4 * 1024 * 1024;
 
 export interface PackedFolderContents {
   source: ModelFolder;
-  packed: { name: string; matrix: EnginePackedMatrix }[];
+  /** `kl`: how far the model's predictions move when this matrix alone is packed, in nats per token, where measured. */
+  packed: { name: string; matrix: EnginePackedMatrix; kl?: number | undefined }[];
   dense: StoredTensor[];
   /** Of quantization_config, besides what the matrices themselves say. */
   record: { mode: 'lat' | 'acc'; rowGroup: number; calibration: object; source: object; settings: object };
@@ -67,6 +69,12 @@ export async function writePackedFolder(folder: string, contents: PackedFolderCo
       },
     ]),
   );
+  const report = Object.fromEntries(
+    packed.flatMap(({ name, matrix, kl }) => {
+      const entry = reportEntry(matrix.weightError, matrix.outputError, kl);
+      return entry === null ? [] : [[name, entry]];
+    }),
+  );
   const { mode, rowGroup, calibration, settings } = record;
   await writeJson(join(folder, 'config.json'), {
     ...source.config,
@@ -77,6 +85,7 @@ export async function writePackedFolder(folder: string, contents: PackedFolderCo
       scale_encoding: scaleEncoding,
       row_group: rowGroup,
       tensors,
+      report,
       calibration,
       settings,
       source: record.source,
