@@ -98,6 +98,16 @@ Status Model::bytes_of(const FileRange& range, size_t alignment, const void** ou
   return ok_status();
 }
 
+Status Model::check_scales(const TensorSpec& tensor, const PackedMatrix& matrix) const {
+  const bool floats = tensor.float_scales;
+  for (size_t i = 0; i < tensor.shape.scale_count(); ++i)
+    if (floats ? !valid_float_scale(matrix.float_scales[i]) : !valid_scale(matrix.scales[i]))
+      return bad_format(files_[tensor.scales.file].path() + ": the " + name_of(tensor) + " has an invalid scale" +
+                        (floats ? ", no number from 0 to 2^101," : " code") + " at byte " +
+                        std::to_string(tensor.scales.offset + (floats ? sizeof(float) : sizeof(uint16_t)) * i));
+  return ok_status();
+}
+
 Status Model::load(const TensorSpec& tensor) {
   Block& block = blocks_[tensor.layer];
   Weights* weights = nullptr;
@@ -105,15 +115,13 @@ Status Model::load(const TensorSpec& tensor) {
     PackedMatrix matrix{tensor.shape};
     const void *planes = nullptr, *scales = nullptr, *row_scales = nullptr;
     SHIFTADD_TRY(bytes_of(tensor.data, kPlaneAlignment, &planes));
-    SHIFTADD_TRY(bytes_of(tensor.scales, 2, &scales));
+    SHIFTADD_TRY(bytes_of(tensor.scales, tensor.float_scales ? sizeof(float) : sizeof(uint16_t), &scales));
     if (tensor.shape.has_row_scales) SHIFTADD_TRY(bytes_of(tensor.row_scales, 2, &row_scales));
     matrix.planes = static_cast<const uint8_t*>(planes);
-    matrix.scales = static_cast<const uint16_t*>(scales);
+    if (tensor.float_scales) matrix.float_scales = static_cast<const float*>(scales);
+    else matrix.scales = static_cast<const uint16_t*>(scales);
     matrix.row_scales = static_cast<const uint16_t*>(row_scales);
-    for (size_t i = 0; i < tensor.shape.scale_count(); ++i)
-      if (!valid_scale(matrix.scales[i]))
-        return bad_format(files_[tensor.scales.file].path() + ": invalid scale code at byte " +
-                          std::to_string(tensor.scales.offset + 2 * i));
+    SHIFTADD_TRY(check_scales(tensor, matrix));
     SHIFTADD_TRY(backend_->prepare(matrix, &weights));
   } else {
     DenseMatrix matrix{tensor.dtype, tensor.rows, tensor.columns, nullptr};

@@ -40,6 +40,7 @@ class Model {
  private:
   Model() = default;
   Status load(const TensorSpec& tensor);
+  Status check_scales(const TensorSpec& tensor, const PackedMatrix& matrix) const;
   Status bytes_of(const FileRange& range, size_t alignment, const void** out);
 
   ModelSpec spec_;

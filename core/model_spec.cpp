@@ -17,12 +17,6 @@ constexpr const char* kRoleNames[kRoleCount] = {
     "embedding", "head", "final norm", "attention norm", "query",          "key",
     "value",     "attention output", "feed-forward norm", "gate", "up", "down"};
 
-std::string name_of(const TensorSpec& tensor) {
-  std::string name = kRoleNames[static_cast<size_t>(tensor.role)];
-  if (tensor.role >= Role::attention_norm) name += " of layer " + std::to_string(tensor.layer);
-  return name;
-}
-
 struct Reader {
   const double* numbers;
   bool ok = true;
@@ -93,15 +87,23 @@ Status parse_tensor(const double* numbers, size_t files, const ModelSpec& spec, 
   out->scales = reader.range(13, files);
   out->shape.has_row_scales = numbers[16] != -1;
   if (out->shape.has_row_scales) out->row_scales = reader.range(16, files);
+  out->float_scales = reader.integer(19, 0, 1) == 1;
   if (!reader.ok) return bad_format("model description: the " + name_of(*out) + " has a number that is out of range");
   if (Status status = out->shape.check(); !status.ok()) return bad_format("the " + name_of(*out) + ": " + status.message);
-  if (out->data.bytes != out->shape.plane_bytes() || out->scales.bytes != 2 * out->shape.scale_count() ||
+  const uint64_t scale_bytes = (out->float_scales ? sizeof(float) : sizeof(uint16_t)) * out->shape.scale_count();
+  if (out->data.bytes != out->shape.plane_bytes() || out->scales.bytes != scale_bytes ||
       (out->shape.has_row_scales && out->row_scales.bytes != uint64_t{2} * rows))
     return bad_format("the " + name_of(*out) + ": the sizes of planes, scales or row scales do not fit its shape");
   return ok_status();
 }
 
 }  // namespace
+
+std::string name_of(const TensorSpec& tensor) {
+  std::string name = kRoleNames[static_cast<size_t>(tensor.role)];
+  if (tensor.role >= Role::attention_norm) name += " of layer " + std::to_string(tensor.layer);
+  return name;
+}
 
 Status parse_model_spec(const double* numbers, size_t count, size_t file_count, ModelSpec* out) {
   if (numbers == nullptr || count < kSpecHeader || numbers[0] != kSpecVersion)

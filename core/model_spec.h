@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "core/packed_matrix.h"
@@ -27,7 +28,7 @@ constexpr size_t kSpecTensor = 20;
 //   0 role, 1 layer (0 for roles outside the blocks), 2 kind (0 dense, 1 packed), 3 element type of dense data
 //   (0 f32, 1 f16, 2 bf16), 4 rows, 5 columns (a vector is 1 x n), 6 file, 7 byte offset, 8 bytes (dense data or
 //   planes), 9 planes, 10 group rows, 11 group columns, 12 scale exponent, 13 scales file, 14 offset, 15 bytes,
-//   16 row scales file (-1: none), 17 offset, 18 bytes, 19 zero
+//   16 row scales file (-1: none), 17 offset, 18 bytes, 19 type of scales (0 codes, 1 f32)
 
 enum class Role : uint32_t {
   embedding = 0,
@@ -61,6 +62,7 @@ struct TensorSpec {
   FileRange data;         // dense elements or planes
   PackedShape shape;      // packed only
   FileRange scales;       // packed only
+  bool float_scales = false;  // packed only: f32 values in the place of codes
   FileRange row_scales;   // packed with shape.has_row_scales only
 };
 
@@ -78,6 +80,9 @@ struct ModelSpec {
   std::vector<double> rope_frequencies;
   std::vector<TensorSpec> tensors;
 };
+
+// As messages name it: "query of layer 3".
+std::string name_of(const TensorSpec& tensor);
 
 // Checks the numbers and that every tensor has the shape that the hyperparameters ask for, each role once per layer.
 Status parse_model_spec(const double* numbers, size_t count, size_t file_count, ModelSpec* out);

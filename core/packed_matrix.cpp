@@ -11,6 +11,7 @@ namespace {
 
 constexpr uint32_t kMaxDimension = 1u << 24;
 constexpr int32_t kMaxScaleExponent = 100;   // keeps every term, product and sum inside the float range
+constexpr float kMaxScale = 0x1p101f;        // above the largest code, 1.875 * 2^100
 constexpr uint32_t kTermBits = 4;            // sign and gap of one later term
 constexpr uint32_t kMaxFirst = 15;           // largest value of the 4-bit exponent field
 
@@ -108,6 +109,12 @@ bool valid_scale(uint16_t code) {
   return true;
 }
 
+bool valid_float_scale(float scale) { return scale >= 0 && scale <= kMaxScale; }
+
+float PackedMatrix::scale(size_t index) const {
+  return float_scales ? float_scales[index] : decode_scale(scales[index], shape.scale_exponent);
+}
+
 uint16_t encode_scale(float value, int32_t scale_exponent, uint32_t terms) {
   if (!(value > 0)) return 0;
   // The value in units of the largest first term, as a fraction in double: exact for every float.
@@ -173,7 +180,7 @@ void unpack_row(const PackedMatrix& matrix, uint32_t row, float* out) {
   const uint32_t group = row / shape.group_rows, local = row % shape.group_rows;
   const uint32_t tile = local / kTileRows, r = local % kTileRows, shift = r < 16 ? 0 : 4;
   const float row_scale = matrix.row_scales ? half_to_float(matrix.row_scales[row]) : 1.0f;
-  const uint16_t* group_scales = matrix.scales + size_t{group} * shape.column_groups() * shape.planes;
+  const size_t group_scales = size_t{group} * shape.column_groups() * shape.planes;
   for (uint32_t k_block = 0; k_block < shape.k_blocks(); ++k_block) {
     const uint32_t quads = shape.quads_in(k_block);
     const uint8_t* tile_blocks = matrix.planes + shape.block_offset(group, k_block) +
@@ -181,11 +188,11 @@ void unpack_row(const PackedMatrix& matrix, uint32_t row, float* out) {
     const uint32_t first = k_block * kKBlockColumns;
     for (uint32_t c = first; c < first + kKBlockColumns && c < shape.columns; ++c) {
       const uint32_t quad = (c - first) / kQuadColumns, j = c % kQuadColumns / 4, t = c % 4;
-      const uint16_t* scales = group_scales + size_t{c / shape.group_columns} * shape.planes;
+      const size_t scales = group_scales + size_t{c / shape.group_columns} * shape.planes;
       float sum = 0;
       for (uint32_t plane = 0; plane < shape.planes; ++plane) {
         const uint8_t byte = tile_blocks[(size_t{quad} * shape.planes + plane) * kBlockBytes + 16 * j + (r & 15)];
-        const float scale = decode_scale(scales[plane], shape.scale_exponent);
+        const float scale = matrix.scale(scales + plane);
         sum += (byte >> shift >> t) & 1 ? scale : -scale;
       }
       out[c] = row_scale * sum;

@@ -54,8 +54,11 @@ struct PackedShape {
 struct PackedMatrix {
   PackedShape shape;
   const uint8_t* planes = nullptr;        // shape.plane_bytes() bytes, 64-byte aligned
-  const uint16_t* scales = nullptr;       // scale codes [row group][column group][plane]
+  const uint16_t* scales = nullptr;       // scale codes [row group][column group][plane], or null with float_scales
   const uint16_t* row_scales = nullptr;   // IEEE half floats [rows], or null
+  const float* float_scales = nullptr;    // in the place of codes: valid_float_scale values that codes cannot express
+
+  float scale(size_t index) const;
 };
 
 // The same, owning its bytes: what the quantizer makes.
@@ -78,6 +81,10 @@ float decode_scale(uint16_t code, int32_t scale_exponent);
 
 // True when `code` is one that encode_scale can produce: no stray bits behind an ended sum.
 bool valid_scale(uint16_t code);
+
+// True for the floats that may stand in the place of scale codes: 0 to 2^101, which no code exceeds either, so that every
+// product and sum stays inside the float range.
+bool valid_float_scale(float scale);
 
 // The representable scale nearest to `value` (>= 0) with at most `terms` (1 to 4) powers of two. Values below the
 // smallest first term become 0 or that term, values above the largest become the largest.

@@ -92,12 +92,12 @@ CpuPackedWeights::CpuPackedWeights(const Kernels& kernels, Precision precision, 
   for (uint32_t row_group = 0; row_group < shape.row_groups(); ++row_group)
     for (uint32_t block = 0; block < blocks_; ++block) {
       const uint32_t first = block * block_quads_ * per_quad, last = std::min(groups, first + block_quads_ * per_quad);
-      const uint16_t* codes = matrix.scales + (size_t{row_group} * groups + first) * planes;
+      const size_t scales = (size_t{row_group} * groups + first) * planes;
       float largest = 0;
       for (uint32_t g = 0; g < last - first; ++g) {
         float over_planes = 0;
         for (uint32_t p = 0; p < planes; ++p) {
-          const float scale = decode_scale(codes[g * planes + p], shape.scale_exponent);
+          const float scale = matrix.scale(scales + g * planes + p);
           decoded[g * planes + p] = scale;
           over_planes = exact ? std::max(over_planes, std::fabs(scale)) : over_planes + std::fabs(scale);
         }

@@ -125,6 +125,6 @@ function tensorFields({ wanted, dense, packed }: ModelTensor): number[] {
     rowScales?.file ?? -1,
     rowScales?.offset ?? 0,
     rowScales?.bytes ?? 0,
-    0,
+    scales.dtype === 'F32' ? 1 : 0,
   ];
 }

@@ -215,6 +215,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const selected = selectBackend(checked.backend!, checked.isa);
   // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
   const opening = openEngineModel(selected, spec, checked, folder.path);
+  opening.catch(() => undefined); // it may fail before it is awaited, which Node would take for an unhandled rejection
   let tokenizer: Tokenizer;
   let files: TokenizerFiles;
   try {

@@ -134,6 +134,14 @@ export const quantizeRules = {
   onProgress: callback,
 } as const;
 
+export const importRules = {
+  base: text(),
+  maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 2_000_000_000),
+  overwrite: flag(false),
+  signal,
+  onProgress: callback,
+} as const;
+
 /** Checks `given` against the table and fills in the defaults. Throws TypeError or RangeError. */
 export function readOptions<T extends object>(rules: RuleTable, given: T | undefined, call: string): T {
   if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given))) {

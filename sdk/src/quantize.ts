@@ -1,10 +1,10 @@
 /** Quantizes a dense checkpoint into a packed model folder: calibration, block by block, then embedding and head. */
 import { createHash } from 'node:crypto';
-import { mkdir, rename, rm, stat } from 'node:fs/promises';
-import { basename, dirname, resolve } from 'node:path';
+import { basename, resolve } from 'node:path';
 import { readCalibration, type Calibration } from './calibration.js';
 import { ChatTemplate } from './chat-template.js';
 import { openModelFolder, type ModelFolder, type StoredTensor } from './checkpoint/model-folder.js';
+import { checkOutput, writeFolder } from './checkpoint/output-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
 import { packedFormatVersion } from './checkpoint/packed-tensors.js';
 import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
@@ -90,7 +90,7 @@ export async function quantizeModel(
   }
   const out = resolve(outFolder);
   const source = await openModelFolder(await resolveModel(checkpointFolder));
-  await checkOutput(out, source, overwrite!);
+  await checkOutput(out, source.path, overwrite!);
   if (source.quantization !== null) throw alreadyPacked(source.path);
   const family = describeFamily(source.config, source.configPath);
   if (window > family.contextLimit)
@@ -109,32 +109,6 @@ export async function quantizeModel(
   const written = await write(out, job, await collect(job, journal));
   if (!checked.keepMeasurements!) await journal.remove();
   return { path: out, ...written, calibration: calibration.record, seconds: (performance.now() - started) / 1000 };
-}
-
-async function checkOutput(out: string, source: ModelFolder, overwrite: boolean): Promise<void> {
-  const there = await stat(out).catch(() => null);
-  if (there === null) return;
-  if (out === source.path)
-    throw new ShiftAddError(
-      'ERR_OUTPUT_EXISTS',
-      `The output folder ${out} is the checkpoint itself. Choose another one.`,
-    );
-  if (!overwrite)
-    throw new ShiftAddError(
-      'ERR_OUTPUT_EXISTS',
-      `The output folder ${out} exists. Remove it, choose another one, or pass overwrite.`,
-    );
-  const isModel =
-    there.isDirectory() &&
-    (await stat(`${out}/config.json`).then(
-      () => true,
-      () => false,
-    ));
-  if (!isModel)
-    throw new ShiftAddError(
-      'ERR_OUTPUT_EXISTS',
-      `${out} is not a model folder and is not overwritten. Choose another one.`,
-    );
 }
 
 function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOptions): void {
@@ -299,13 +273,9 @@ async function write(
     sweeps,
     damping,
   } = options;
-  const partial = `${out}.new-${process.pid}`;
   report('write', 0, 0);
-  try {
-    await mkdir(dirname(out), { recursive: true });
-    await rm(partial, { recursive: true, force: true });
-    await mkdir(partial);
-    await writePackedFolder(partial, {
+  await writeFolder(out, options.signal, (partial) =>
+    writePackedFolder(partial, {
       source,
       packed: matrices,
       dense,
@@ -336,33 +306,9 @@ async function write(
       maxShardBytes: options.maxShardBytes!,
       signal: options.signal,
       onProgress: (done) => report('write', done, 0),
-    });
-    options.signal?.throwIfAborted();
-    await replaceFolder(partial, out);
-  } catch (error) {
-    await rm(partial, { recursive: true, force: true });
-    throw error;
-  }
-  return summarize(matrices, denseBytes(source, family));
-}
-
-/** The old folder goes only when the new one is in its place. */
-async function replaceFolder(partial: string, out: string): Promise<void> {
-  const old = `${out}.old-${process.pid}`;
-  const replaced = await rename(out, old).then(
-    () => true,
-    (error: NodeJS.ErrnoException) => {
-      if (error.code === 'ENOENT') return false;
-      throw error;
-    },
+    }),
   );
-  try {
-    await rename(partial, out);
-  } catch (error) {
-    if (replaced) await rename(old, out);
-    throw error;
-  }
-  if (replaced) await rm(old, { recursive: true, force: true });
+  return summarize(matrices, denseBytes(source, family));
 }
 
 function summarize(matrices: Quantized[], norms: number): Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'> {

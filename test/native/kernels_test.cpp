@@ -20,10 +20,10 @@ namespace {
 
 struct Case {
   uint32_t rows, columns, planes, group_rows, group_columns;
-  bool row_scales;
+  bool row_scales, float_scales = false;
   std::string name() const {
     return std::to_string(rows) + "x" + std::to_string(columns) + ", " + std::to_string(planes) + " planes, groups of " +
-           std::to_string(group_rows) + "x" + std::to_string(group_columns);
+           std::to_string(group_rows) + "x" + std::to_string(group_columns) + (float_scales ? ", float scales" : "");
   }
 };
 
@@ -46,6 +46,7 @@ struct Matrix {
   PackedShape shape;
   std::vector<uint8_t> codes, planes;
   std::vector<uint16_t> scales, row_scales;
+  std::vector<float> float_scales;
   std::vector<double> weights;  // without row scales
 
   Matrix(const Case& c, std::mt19937& random) : shape{c.rows, c.columns, c.planes, c.group_rows, c.group_columns, 1, c.row_scales} {
@@ -57,7 +58,9 @@ struct Matrix {
     // Halving scales as a binary coding has them, with a spread between groups.
     for (size_t i = 0; i < scales.size(); ++i) {
       const float spread = std::exp(0.25f * std::normal_distribution<float>()(random));
-      scales[i] = encode_scale(spread * std::ldexp(0.7f, -static_cast<int>(i % c.planes)), 1, 4);
+      const float scale = spread * std::ldexp(0.7f, -static_cast<int>(i % c.planes));
+      scales[i] = encode_scale(scale, 1, 4);
+      if (c.float_scales) float_scales.push_back(scale);
     }
     if (c.row_scales) {
       row_scales.resize(c.rows);
@@ -68,10 +71,14 @@ struct Matrix {
       for (uint32_t p = 0; p < shape.planes; ++p) {
         const size_t row_group = i / shape.columns / shape.group_rows, column_group = i % shape.columns / shape.group_columns;
         const size_t at = (row_group * shape.column_groups() + column_group) * shape.planes + p;
-        weights[i] += decode_scale(scales[at], shape.scale_exponent) * (codes[i] >> p & 1 ? 1 : -1);
+        weights[i] += view().scale(at) * (codes[i] >> p & 1 ? 1 : -1);
       }
   }
-  PackedMatrix view() const { return {shape, planes.data(), scales.data(), row_scales.empty() ? nullptr : row_scales.data()}; }
+  PackedMatrix view() const {
+    const uint16_t* codes_of_scales = float_scales.empty() ? scales.data() : nullptr;
+    return {shape, planes.data(), codes_of_scales, row_scales.empty() ? nullptr : row_scales.data(),
+            float_scales.empty() ? nullptr : float_scales.data()};
+  }
   double row_product(uint32_t r, const float* x) const {
     double sum = 0;
     for (uint32_t c = 0; c < shape.columns; ++c) sum += weights[size_t{r} * shape.columns + c] * x[c];
@@ -123,7 +130,8 @@ void packed_products(const std::vector<const char*>& isas) {
                              {33, 17, 4, 32, 8, true}, {64, 127, 2, 64, 1, false}, {65, 128, 3, 24, 8, true},
                              {96, 129, 4, 96, 8, true}, {192, 576, 4, 96, 8, true}, {576, 1536, 3, 72, 8, true},
                              {100, 300, 5, 7, 1, true}, {48, 257, 6, 16, 8, false}, {40, 144, 7, 40, 8, true},
-                             {2100, 136, 8, 2100, 8, true}, {64, 4096, 2, 64, 8, false}, {64, 1024, 8, 32, 8, false}};
+                             {2100, 136, 8, 2100, 8, true}, {64, 4096, 2, 64, 8, false}, {64, 1024, 8, 32, 8, false},
+                             {64, 264, 2, 8, 8, false, true}, {96, 144, 3, 16, 8, false, true}, {50, 97, 4, 96, 1, true, true}};
   for (int i = 0; i < 12; ++i)
     cases.push_back({1 + static_cast<uint32_t>(random() % 200), 1 + static_cast<uint32_t>(random() % 700),
                      1 + static_cast<uint32_t>(random() % 8), 1 + static_cast<uint32_t>(random() % 130),

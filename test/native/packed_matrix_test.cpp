@@ -99,6 +99,47 @@ void packing() {
   tap::check(contiguous && blocks * kBlockBytes == shape.plane_bytes(), "blocks follow each other without holes");
 }
 
+// Float scales hold what codes cannot: terms that lie 8 and more binary places apart.
+void float_scales() {
+  tap::check(valid_float_scale(0) && valid_float_scale(1e-40f) && valid_float_scale(0x1p101f), "finite scales are valid");
+  tap::check(!valid_float_scale(-1e-30f) && !valid_float_scale(INFINITY) && !valid_float_scale(NAN) && !valid_float_scale(1e31f),
+             "negative, infinite, undefined and huge scales are not");
+
+  std::mt19937 random(2);
+  const PackedShape shape{50, 41, 3, 20, 8, 0, false};
+  std::vector<uint8_t> codes(size_t{shape.rows} * shape.columns), planes(shape.plane_bytes());
+  for (auto& code : codes) code = static_cast<uint8_t>(random() & 7);
+  pack_planes(shape, codes.data(), planes.data());
+  std::vector<float> wide(shape.scale_count()), decoded(wide.size());
+  std::vector<uint16_t> scales(wide.size());
+  for (size_t i = 0; i < wide.size(); ++i) {
+    wide[i] = std::ldexp(1 + std::ldexp(1.0f, -8 - static_cast<int>(random() % 9)), -static_cast<int>(random() % 12));
+    scales[i] = encode_scale(wide[i], 0, 4);
+    decoded[i] = decode_scale(scales[i], 0);
+  }
+  const PackedMatrix exact{shape, planes.data(), nullptr, nullptr, wide.data()};
+  const PackedMatrix coded{shape, planes.data(), scales.data(), nullptr};
+  const PackedMatrix same{shape, planes.data(), nullptr, nullptr, decoded.data()};
+  bool formula = true, agree = true;
+  std::vector<float> row(shape.columns), from_codes(shape.columns), from_floats(shape.columns);
+  for (uint32_t r = 0; r < shape.rows; ++r) {
+    unpack_row(exact, r, row.data());
+    unpack_row(coded, r, from_codes.data());
+    unpack_row(same, r, from_floats.data());
+    agree = agree && from_codes == from_floats;
+    for (uint32_t c = 0; c < shape.columns; ++c) {
+      float sum = 0;
+      for (uint32_t p = 0; p < shape.planes; ++p) {
+        const float scale = wide[(size_t{r / shape.group_rows} * shape.column_groups() + c / shape.group_columns) * shape.planes + p];
+        sum += codes[size_t{r} * shape.columns + c] >> p & 1 ? scale : -scale;
+      }
+      formula = formula && sum == row[c];
+    }
+  }
+  tap::check(formula, "unpack_row takes float scales exactly");
+  tap::check(agree, "float scales with the values of codes give the same matrix");
+}
+
 void refused_shapes() {
   const PackedShape good{8, 8, 4, 8, 8, 0, false};
   tap::check(good.check().ok(), "a plain shape is accepted");
@@ -128,6 +169,7 @@ void halves() {
 int main() {
   scale_codes();
   packing();
+  float_scales();
   refused_shapes();
   halves();
   return tap::finish();

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { shiftadd } from './cli-process.js';
 
-const commands = ['chat', 'quantize', 'eval', 'bench', 'inspect', 'devices'];
+const commands = ['chat', 'quantize', 'import', 'eval', 'bench', 'inspect', 'devices'];
 
 t.test('help and version', async (t) => {
   const overview = await shiftadd(['--help']);
@@ -38,6 +38,7 @@ t.test('wrong usage exits 2 and names what was wrong', async (t) => {
     [['chat'], 'chat needs --prompt or text on standard input'],
     [['eval', 'model'], 'eval needs --text FILE or --tasks FILE'],
     [['quantize', 'a'], 'quantize needs <out>'],
+    [['import', 'a', 'b'], 'import needs --base CHECKPOINT'],
     [['quantize', 'a', 'b'], 'quantize needs --calibration FILE'],
     [['quantize', 'a', 'b', '--calibration', 'c', '--override', 'k_proj=9'], "--override expects NAME=BITS with BITS from 1 to 8 but received 'k_proj=9'"],
     [['quantize', 'a', 'b', '--mode', 'big'], "--mode expects one of lat, acc but received 'big'"],

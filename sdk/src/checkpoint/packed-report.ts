@@ -14,10 +14,10 @@ export interface TensorReport {
 }
 
 /** A report as config.json holds it; null when a number cannot be written, so that no reader stumbles over it. */
-export function reportEntry(weightError: number, outputError: number, kl?: number): Record<string, number> | null {
+export function reportEntry({ weightError, outputError, kl }: TensorReport): Record<string, number> | null {
   if (!Number.isFinite(weightError) || !Number.isFinite(outputError)) return null;
   const errors = { weight_error: weightError, output_error: outputError };
-  return kl === undefined || !Number.isFinite(kl) ? errors : { ...errors, kl };
+  return kl === null || !Number.isFinite(kl) ? errors : { ...errors, kl };
 }
 
 /** Folders without a report are as good as any; further fields of an entry are left to later versions. */

@@ -15,6 +15,9 @@ const tileRows = 32;
 const quadColumns = 16;
 const blockBytes = 64;
 
+/** Of the stored scales: 16-bit codes, or floats where no codes express all scales of a matrix exactly. */
+export type ScaleType = 'U16' | 'F32';
+
 /** Shape and grouping of one packed matrix, as `quantization_config.tensors` states it. */
 export interface PackedShape {
   rows: number;
@@ -131,7 +134,7 @@ export function collectPackedTensors(
 ): Map<string, PackedTensor> {
   const packed = new Map<string, PackedTensor>();
   for (const [name, shape] of quantization.tensors) {
-    const find = (suffix: string, dtype: string, dimensions: number[]): StoredTensor => {
+    const find = (suffix: string, dtypes: string[], dimensions: number[]): StoredTensor => {
       const tensor = stored.get(name + suffix);
       if (tensor === undefined) {
         throw new ShiftAddError(
@@ -139,10 +142,10 @@ export function collectPackedTensors(
           `${configPath} lists the packed tensor ${name}, but ${name}${suffix} is in no safetensors file. Download or copy the model folder again.`,
         );
       }
-      checkTensor(tensor, dtype, dimensions);
+      checkTensor(tensor, dtypes, dimensions);
       return tensor;
     };
-    const planeData = find('.planes', 'U8', [planeBytes(shape)]);
+    const planeData = find('.planes', ['U8'], [planeBytes(shape)]);
     if (planeData.offset % blockBytes !== 0) {
       throw new ShiftAddError(
         'ERR_BAD_MODEL_FILE',
@@ -150,8 +153,8 @@ export function collectPackedTensors(
       );
     }
     const groups = [Math.ceil(shape.rows / shape.groupRows), Math.ceil(shape.columns / shape.groupColumns)];
-    const scales = find('.scales', 'U16', [...groups, shape.planes]);
-    const rowScales = stored.has(`${name}.row_scales`) ? find('.row_scales', 'F16', [shape.rows]) : null;
+    const scales = find('.scales', ['U16', 'F32'] satisfies ScaleType[], [...groups, shape.planes]);
+    const rowScales = stored.has(`${name}.row_scales`) ? find('.row_scales', ['F16'], [shape.rows]) : null;
     packed.set(name, { ...shape, name, planeData, scales, rowScales });
   }
   for (const tensor of stored.values()) {
@@ -181,12 +184,12 @@ export function collectPackedTensors(
   return packed;
 }
 
-function checkTensor(tensor: StoredTensor, dtype: string, shape: number[]): void {
+function checkTensor(tensor: StoredTensor, dtypes: string[], shape: number[]): void {
   const same =
-    tensor.dtype === dtype && tensor.shape.length === shape.length && tensor.shape.every((n, i) => n === shape[i]);
+    dtypes.includes(tensor.dtype) && tensor.shape.length === shape.length && tensor.shape.every((n, i) => n === shape[i]);
   if (same) return;
   throw new ShiftAddError(
     'ERR_BAD_MODEL_FILE',
-    `${tensor.path}: tensor ${tensor.name} is ${tensor.dtype} [${tensor.shape.join(', ')}] but quantization_config asks for ${dtype} [${shape.join(', ')}].`,
+    `${tensor.path}: tensor ${tensor.name} is ${tensor.dtype} [${tensor.shape.join(', ')}] but quantization_config asks for ${dtypes.join(' or ')} [${shape.join(', ')}].`,
   );
 }

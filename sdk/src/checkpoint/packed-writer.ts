@@ -2,22 +2,37 @@
 import { createHash } from 'node:crypto';
 import { copyFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { EnginePackedMatrix } from '../engine.js';
 import { fromFileSystem } from '../errors.js';
 import type { JsonObject } from './json-file.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
-import { reportEntry } from './packed-report.js';
-import { packedFormatVersion, scaleEncoding } from './packed-tensors.js';
+import { reportEntry, type TensorReport } from './packed-report.js';
+import {
+  packedFormatVersion,
+  planeBytes,
+  scaleEncoding,
+  type PackedShape,
+  type ScaleType,
+} from './packed-tensors.js';
 import { dtypeBytes } from './safetensors.js';
 import { headerBytes, writeSafetensors, type TensorToWrite } from './safetensors-writer.js';
 import { tokenizerFileNames } from './tokenizer-files.js';
 
 const copyBytes = 4 * 1024 * 1024;
 
+/** Data that is there, or made when it is written. */
+type Data<T> = T | (() => Promise<T>);
+
+export interface MatrixToWrite extends PackedShape {
+  planeData: Data<Uint8Array>;
+  /** U16 (codes) unless said otherwise. */
+  scaleType?: ScaleType;
+  scales: Data<Uint16Array | Float32Array>;
+  rowScales?: Uint16Array;
+}
+
 export interface PackedFolderContents {
   source: ModelFolder;
-  /** `kl`: how far the model's predictions move when this matrix alone is packed, in nats per token, where measured. */
-  packed: { name: string; matrix: EnginePackedMatrix; kl?: number | undefined }[];
+  packed: { name: string; matrix: MatrixToWrite; report?: TensorReport }[];
   dense: StoredTensor[];
   /** Of quantization_config, besides what the matrices themselves say. */
   record: { mode: 'lat' | 'acc'; rowGroup: number; calibration: object; source: object; settings: object };
@@ -70,8 +85,8 @@ export async function writePackedFolder(folder: string, contents: PackedFolderCo
     ]),
   );
   const report = Object.fromEntries(
-    packed.flatMap(({ name, matrix, kl }) => {
-      const entry = reportEntry(matrix.weightError, matrix.outputError, kl);
+    packed.flatMap(({ name, report: measured }) => {
+      const entry = measured === undefined ? null : reportEntry(measured);
       return entry === null ? [] : [[name, entry]];
     }),
   );
@@ -103,24 +118,32 @@ async function writeJson(path: string, value: JsonObject | object): Promise<void
   await writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
 }
 
-function bytesOf(array: Uint8Array | Uint16Array): Uint8Array {
+function bytesOf(array: Uint8Array | Uint16Array | Float32Array): Uint8Array {
   return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 }
 
-function matrixTensors(name: string, matrix: EnginePackedMatrix): TensorToWrite[] {
-  const groups = [Math.ceil(matrix.rows / matrix.groupRows), Math.ceil(matrix.columns / matrix.groupColumns)];
-  const tensor = (suffix: string, dtype: string, shape: number[], array: Uint8Array | Uint16Array): TensorToWrite => ({
+function matrixTensors(name: string, matrix: MatrixToWrite): TensorToWrite[] {
+  const { rows, planes, scaleType = 'U16', rowScales } = matrix;
+  const tensor = (
+    suffix: string,
+    dtype: string,
+    shape: number[],
+    data: Data<Uint8Array | Uint16Array | Float32Array>,
+  ): TensorToWrite => ({
     name: name + suffix,
     dtype,
     shape,
-    bytes: array.byteLength,
-    data: () => [bytesOf(array)],
+    bytes: shape.reduce((product, size) => product * size, dtypeBytes[dtype]!),
+    data: async function* () {
+      yield bytesOf(typeof data === 'function' ? await data() : data);
+    },
   });
+  const groups = [Math.ceil(rows / matrix.groupRows), Math.ceil(matrix.columns / matrix.groupColumns)];
   const tensors = [
-    tensor('.planes', 'U8', [matrix.planeData.byteLength], matrix.planeData),
-    tensor('.scales', 'U16', [...groups, matrix.planes], matrix.scales),
+    tensor('.planes', 'U8', [planeBytes(matrix)], matrix.planeData),
+    tensor('.scales', scaleType, [...groups, planes], matrix.scales),
   ];
-  if (matrix.rowScales !== undefined) tensors.push(tensor('.row_scales', 'F16', [matrix.rows], matrix.rowScales));
+  if (rowScales !== undefined) tensors.push(tensor('.row_scales', 'F16', [rows], rowScales));
   return tensors;
 }
 

@@ -12,11 +12,12 @@ import { type Command, type CommandOptions, UsageError } from './command.js';
 import { devices } from './devices.js';
 import { evaluate } from './eval.js';
 import { commandHelp, overview } from './help.js';
+import { importCommand } from './import.js';
 import { inspect } from './inspect.js';
 import { quantize } from './quantize.js';
 import { Terminal, endQuietlyWithoutReader } from './terminal.js';
 
-const commands: readonly Command[] = [chat, quantize, evaluate, bench, inspect, devices];
+const commands: readonly Command[] = [chat, quantize, importCommand, evaluate, bench, inspect, devices];
 
 const FAILED = 1;
 const WRONG_USAGE = 2;
