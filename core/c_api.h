@@ -129,7 +129,8 @@ typedef void (*sa_progress)(void* user, double done);
 SA_API sa_status sa_quantizer_open(sa_model* model, const int32_t* tokens, int32_t windows, int32_t window,
                                    sa_quantizer** out);
 SA_API void sa_quantizer_close(sa_quantizer* quantizer);
-/* Quantizes the next block; settings: one per matrix in the order q, k, v, o, gate, up, down. Call once per block. */
+/* Quantizes the next block; settings: one per matrix in the order q, k, v, o, gate, up, down. Call once per block. An
+   error of one matrix begins with "matrix" and its index in the settings. */
 SA_API sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, sa_progress progress,
                                     void* user, const int32_t* cancel);
 /* After the last block: quantizes the embedding and, when the head is not tied to it, the head. settings: 1 or 2. */
@@ -140,6 +141,9 @@ typedef struct {
   double plane_bytes, scale_count, row_scale_count;
   double weight_error; /* |W - W_packed|^2 / |W|^2 */
   double output_error; /* tr(E H E^T) / tr(W H W^T) */
+  double damping_used; /* that made the Hessian positive definite */
+  int32_t dead_columns;
+  int32_t plain_fit;   /* 1: no Hessian, all columns dead, or no damping made it positive definite */
 } sa_packed_info;
 /* The matrices of the last call, in the order of its settings. */
 SA_API int32_t sa_quantizer_count(const sa_quantizer* quantizer);

@@ -120,14 +120,18 @@ Status ModelQuantizer::quantize(Role role, uint32_t layer, const float* hessian,
   Backend& backend = model_.backend();
   const std::vector<float> weights = widen(*matrix, backend);
   QuantizedMatrix result;
-  SHIFTADD_TRY(quantize_matrix(
+  Status status = quantize_matrix(
       weights.data(), matrix->rows, matrix->columns, hessian, settings,
       [&](size_t count, const std::function<void(size_t)>& work) { backend.parallel(count, work); },
       [&](double done) {
         report(from + (to - from) * done);
         return cancel.requested();
       },
-      &result.weights, &result.report));
+      &result.weights, &result.report);
+  if (!status.ok()) {
+    status.message = "matrix " + std::to_string(results_.size()) + ": " + status.message;
+    return status;
+  }
   results_.push_back(std::move(result));
   return ok_status();
 }

@@ -131,7 +131,7 @@ Status quantize_matrix(const float* weights, uint32_t rows, uint32_t columns, co
   SHIFTADD_TRY(shape.check());
   SHIFTADD_TRY(check_settings(settings));
   SHIFTADD_TRY(check_finite(weights, rows, columns, "the weight matrix"));
-  if (hessian) SHIFTADD_TRY(check_finite(hessian, columns, columns, "the Hessian"));
+  if (hessian) SHIFTADD_TRY(check_finite(hessian, columns, columns, "the Hessian of its inputs"));
   if (progress && progress(0)) return cancelled();
 
   const ParallelFor serial = [](size_t count, const std::function<void(size_t)>& work) {

@@ -93,6 +93,9 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
       if (packed.has_row_scales) item.Set("rowScales", row_scales);
       item.Set("weightError", packed.weight_error);
       item.Set("outputError", packed.output_error);
+      item.Set("deadColumns", packed.dead_columns);
+      item.Set("damping", packed.damping_used);
+      item.Set("plainFit", Napi::Boolean::New(env, packed.plain_fit != 0));
       out.Set(static_cast<uint32_t>(i), item);
     }
     return out;

@@ -135,9 +135,18 @@ export interface EnginePackedMatrix {
   weightError: number;
   /** tr(E H E^T) / tr(W H W^T) */
   outputError: number;
+  /** Columns whose Hessian diagonal is zero. */
+  deadColumns: number;
+  /** That made the Hessian positive definite. */
+  damping: number;
+  /** No Hessian was given, all of its columns are dead, or no damping made it positive definite. */
+  plainFit: boolean;
 }
 
-/** Quantizes a dense model block by block; holds one block's statistics at a time. */
+/**
+ * Quantizes a dense model block by block; holds one block's statistics at a time. The message of an error about one
+ * matrix begins with `matrix` and its index in the settings.
+ */
 export interface EngineQuantizer {
   /** The next block: settings for q, k, v, o, gate, up, down. `onProgress` gets 0 to 1 within the call. */
   block(
