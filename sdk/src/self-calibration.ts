@@ -81,7 +81,7 @@ export async function generateCalibration(
     const starts = randomIntegers(seed);
     while (kept.length < wanted && drawn < patience * wanted) {
       const { ids, usable } = await (frame === null ? scribe.text(startOf(writer, starts)) : scribe.chat(frame));
-      drawn += ids.length;
+      drawn += Math.max(leastTokens, ids.length); // a turn may be empty
       if (!usable) continue;
       for (const id of ids) kept.push(id);
       texts++;
