@@ -269,7 +269,8 @@ sa_status sa_quantizer_describe(const sa_quantizer* quantizer, int32_t index, sa
           integer(shape.group_columns), shape.scale_exponent, shape.has_row_scales ? 1 : 0,
           static_cast<double>(result->weights.planes.size()), static_cast<double>(result->weights.scales.size()),
           static_cast<double>(result->weights.row_scales.size()), result->report.weight_error,
-          result->report.output_error, result->report.criterion};
+          result->report.output_error, result->report.criterion, result->report.damping_used,
+          integer(result->report.dead_columns), result->report.plain_fit ? 1 : 0};
   return 0;
 }
 

@@ -133,7 +133,7 @@ SA_API void sa_quantizer_close(sa_quantizer* quantizer);
 SA_API sa_status sa_quantizer_open_sensitivity(sa_quantizer* quantizer, int32_t windows, int32_t window,
                                                const int32_t* cancel);
 /* Quantizes the next block; settings: `candidates` (1 to 8) per matrix, matrices in the order q, k, v, o, gate, up, down.
- * Call once per block. */
+ * Call once per block. An error of one matrix begins with "matrix" and its index in the order of the matrices. */
 SA_API sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, int32_t candidates,
                                     sa_progress progress, void* user, const int32_t* cancel);
 /* Passes over the next block: for a job that goes on where another one stopped. */
@@ -149,6 +149,9 @@ typedef struct {
   double weight_error; /* |W - W_packed|^2 / |W|^2 */
   double output_error; /* tr(E H E^T) / tr(W H W^T) */
   double criterion;    /* |S|_F std(S)^2 of core/quantizer/pipeline.h; 0 without a Hessian */
+  double damping_used; /* that made the Hessian positive definite */
+  int32_t dead_columns;
+  int32_t plain_fit;   /* 1: no Hessian, all columns dead, or no damping made it positive definite */
 } sa_packed_info;
 /* The matrices of the last call, in the order of its settings. */
 SA_API int32_t sa_quantizer_count(const sa_quantizer* quantizer);

@@ -139,14 +139,18 @@ Status ModelQuantizer::quantize(Role role, uint32_t layer, const float* hessian,
   const std::vector<float> weights = widen(*matrix, backend);
   for (size_t i = 0; i < candidates.size(); ++i) {
     QuantizedMatrix result;
-    SHIFTADD_TRY(quantize_matrix(
+    Status status = quantize_matrix(
         weights.data(), matrix->rows, matrix->columns, hessian, candidates[i],
         [&](size_t count, const std::function<void(size_t)>& work) { backend.parallel(count, work); },
         [&](double done) {
           report(from + (to - from) * (static_cast<double>(i) + done) / static_cast<double>(candidates.size()));
           return cancel.requested();
         },
-        &result.weights, &result.report));
+        &result.weights, &result.report);
+    if (!status.ok()) {
+      status.message = "matrix " + std::to_string(results_.size() / candidates.size()) + ": " + status.message;
+      return status;
+    }
     results_.push_back(std::move(result));
     result_roles_.push_back(role);
   }

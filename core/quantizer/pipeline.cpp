@@ -21,14 +21,29 @@ namespace {
 // Steps of one row group that progress counts: compensation, refinement, measuring and storing.
 constexpr size_t kSteps = 3;
 
-Status check_finite(const float* matrix, uint32_t rows, uint32_t columns, const char* name) {
-  for (uint32_t r = 0; r < rows; ++r) {
-    for (uint32_t c = 0; c < columns; ++c) {
-      if (!std::isfinite(matrix[size_t{r} * columns + c])) {
-        return bad_format(std::string(name) + " has a value that is not finite at row " + std::to_string(r) +
-                          ", column " + std::to_string(c));
-      }
-    }
+// Squares of weights are summed in single precision.
+constexpr float kLargestWeight = 0x1p52f;
+
+Status bad_value(std::string what, size_t index, uint32_t columns) {
+  return bad_format(what + " at row " + std::to_string(index / columns) + ", column " +
+                    std::to_string(index % columns));
+}
+
+Status check_weights(const float* weights, uint32_t rows, uint32_t columns) {
+  for (size_t i = 0; i < size_t{rows} * columns; ++i) {
+    if (!std::isfinite(weights[i])) return bad_value("the weight matrix has a value that is not finite", i, columns);
+    if (std::fabs(weights[i]) > kLargestWeight)
+      return bad_value("the weight matrix has a value above 2^52, which no trained model has: the file is damaged,",
+                       i, columns);
+  }
+  return ok_status();
+}
+
+Status check_hessian(const float* hessian, uint32_t columns) {
+  for (size_t i = 0; i < size_t{columns} * columns; ++i) {
+    if (!std::isfinite(hessian[i]))
+      return bad_value("the activations before it overflow, so that the checkpoint must be damaged: their Hessian has "
+                       "a value that is not finite", i, columns);
   }
   return ok_status();
 }
@@ -149,8 +164,8 @@ Status quantize_matrix(const float* weights, uint32_t rows, uint32_t columns, co
   shape.has_row_scales = settings.row_scales;
   SHIFTADD_TRY(shape.check());
   SHIFTADD_TRY(check_settings(settings));
-  SHIFTADD_TRY(check_finite(weights, rows, columns, "the weight matrix"));
-  if (hessian) SHIFTADD_TRY(check_finite(hessian, columns, columns, "the Hessian"));
+  SHIFTADD_TRY(check_weights(weights, rows, columns));
+  if (hessian) SHIFTADD_TRY(check_hessian(hessian, columns));
   if (progress && progress(0)) return cancelled();
 
   const ParallelFor serial = [](size_t count, const std::function<void(size_t)>& work) {

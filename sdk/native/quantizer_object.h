@@ -134,6 +134,9 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
       item.Set("weightError", packed.weight_error);
       item.Set("outputError", packed.output_error);
       item.Set("criterion", packed.criterion);
+      item.Set("deadColumns", packed.dead_columns);
+      item.Set("damping", packed.damping_used);
+      item.Set("plainFit", Napi::Boolean::New(env, packed.plain_fit != 0));
       out.Set(static_cast<uint32_t>(i), item);
     }
     return out;

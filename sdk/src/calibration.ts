@@ -13,8 +13,27 @@ export interface Calibration {
   tokens: Int32Array;
   samples: number;
   window: number;
-  /** Recorded in the packed folder. */
-  record: { file: string; sha256: string; tokens: number; samples: number; window: number; seed: number };
+  record: CalibrationRecord;
+  /** Sentences for the user. */
+  warnings: string[];
+}
+
+/** Where the calibration tokens came from; kept in the packed folder. */
+export type CalibrationRecord = { tokens: number; samples: number; window: number; seed: number } & (
+  | { file: string; sha256: string }
+  | { generated: true; kind: 'chats' | 'text'; texts: number }
+);
+
+/** The value of the option that stands for a text that the model writes itself, as its absence does. */
+const selfWord = 'self';
+
+export function isSelfCalibration(calibration: string | undefined): calibration is undefined | 'self' {
+  return calibration === undefined || calibration === selfWord;
+}
+
+/** A model decodes slowly what a file holds at once: fewer windows when it writes the text itself. */
+export function calibrationSamples({ calibration, samples }: { calibration?: string; samples?: number }): number {
+  return samples ?? (isSelfCalibration(calibration) ? 16 : 64);
 }
 
 export interface CalibrationPlan {
@@ -25,7 +44,10 @@ export interface CalibrationPlan {
   signal?: AbortSignal | undefined;
 }
 
-/** ERR_CALIBRATION: unreadable, empty, malformed, or fewer tokens than one window. */
+/** More of the characters than this and the file is no text. */
+const mostBroken = 0.01;
+
+/** ERR_CALIBRATION: unreadable, no text, empty, malformed, or fewer tokens than one window. */
 export async function readCalibration(
   core: Pick<ModelCore, 'tokenizer' | 'template'>,
   { path, samples, window, seed, signal }: CalibrationPlan,
@@ -42,14 +64,20 @@ export async function readCalibration(
       error,
     );
   }
-  const text = new TextDecoder().decode(bytes);
-  const all = path.endsWith('.jsonl')
-    ? encodeChats(core, path, text)
-    : await core.tokenizer.encodeLong(text, signal === undefined ? {} : { signal });
+  const warnings: string[] = [];
+  const text = decodeText(path, bytes, warnings);
+  const all = path.toLowerCase().endsWith('.jsonl')
+    ? await encodeChats(core, path, text, signal)
+    : await core.tokenizer.encodeLong(text.replaceAll('\r\n', '\n'), signal === undefined ? {} : { signal });
   if (all.length < window) {
     throw new ShiftAddError(
       'ERR_CALIBRATION',
       `The calibration file ${path} has ${all.length} tokens; one window of ${window} is needed, ${samples * window} are better. Use more text or a smaller window.`,
+    );
+  }
+  if (all.length < samples * window) {
+    warnings.push(
+      `The calibration file ${path} has ${all.length} tokens for ${samples} windows of ${window}: they overlap. ${samples * window} tokens or more give a better model.`,
     );
   }
   const next = randomIntegers(seed);
@@ -64,18 +92,52 @@ export async function readCalibration(
     samples,
     window,
     record: { file: basename(path), sha256, tokens: all.length, samples, window, seed },
+    warnings,
   };
 }
 
-/** All chats of a JSON Lines file, one after the other. */
-function encodeChats(core: Pick<ModelCore, 'tokenizer' | 'template'>, path: string, text: string): number[] {
+/** UTF-8, or UTF-16 behind a byte order mark. A few broken bytes are replaced and reported; more are another format. */
+function decodeText(path: string, bytes: Uint8Array, warnings: string[]): string {
+  const [first, second] = bytes;
+  if (first === 0xff && second === 0xfe) return new TextDecoder('utf-16le').decode(bytes);
+  if (first === 0xfe && second === 0xff) return new TextDecoder('utf-16be').decode(bytes);
+  const text = new TextDecoder().decode(bytes);
+  // Three bytes each, where the file itself holds the character.
+  const meant = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+  const broken = count(text, '\uFFFD') - count(meant, '\xEF\xBF\xBD');
+  if (broken + count(text, '\0') > text.length * mostBroken) {
+    throw new ShiftAddError(
+      'ERR_CALIBRATION',
+      `The calibration file ${path} is not UTF-8 text. Save it as UTF-8, or pass a .jsonl file of {"messages": [...]}.`,
+    );
+  }
+  if (broken > 0) warnings.push(`The calibration file ${path} has ${broken} places that are not UTF-8; they were replaced by U+FFFD.`);
+  return text;
+}
+
+function count(text: string, part: string): number {
+  return text.split(part).length - 1;
+}
+
+/** All chats of a JSON Lines file, one after the other. Empty lines and a last line without an end are fine. */
+async function encodeChats(
+  core: Pick<ModelCore, 'tokenizer' | 'template'>,
+  path: string,
+  text: string,
+  signal: AbortSignal | undefined,
+): Promise<number[]> {
   const ids: number[] = [];
   for (const [index, line] of text.split('\n').entries()) {
     if (line.trim() === '') continue;
+    if (index % 64 === 0) {
+      await new Promise((resolve) => setImmediate(resolve));
+      signal?.throwIfAborted();
+    }
+    const place = `The calibration file ${path}, line ${index + 1},`;
     const bad = (what: string, cause?: unknown): ShiftAddError =>
       new ShiftAddError(
         'ERR_CALIBRATION',
-        `The calibration file ${path}, line ${index + 1}, ${what}. Each line must be {"messages": [{"role": ..., "content": ...}, ...]}.`,
+        `${place} ${what}. Each line must be {"messages": [{"role": ..., "content": ...}, ...]}.`,
         cause,
       );
     let entry: unknown;
@@ -85,13 +147,18 @@ function encodeChats(core: Pick<ModelCore, 'tokenizer' | 'template'>, path: stri
       throw bad(`is not valid JSON (${(error as Error).message})`, error);
     }
     const messages = isJsonObject(entry) ? entry['messages'] : undefined;
-    if (
-      !Array.isArray(messages) ||
-      !messages.every((message) => isJsonObject(message) && typeof message['role'] === 'string')
-    ) {
-      throw bad('has no list of messages');
+    if (!Array.isArray(messages) || messages.length === 0) throw bad('has no list of messages');
+    if (!messages.every((message) => isJsonObject(message) && typeof message['role'] === 'string'))
+      throw bad('has a message without a role');
+    // A call of a tool has no content; a message with parts has a list.
+    if (!messages.every((message) => isJsonObject(message) && ('content' in message || 'tool_calls' in message)))
+      throw bad('has a message without content');
+    try {
+      for (const id of encodeChat(core, messages as unknown as ChatMessage[], false)) ids.push(id);
+    } catch (error) {
+      if (!(error instanceof ShiftAddError)) throw error;
+      throw new ShiftAddError(error.code, `${place} cannot be encoded. ${error.message}`, error);
     }
-    for (const id of encodeChat(core, messages as unknown as ChatMessage[], false)) ids.push(id);
   }
   return ids;
 }

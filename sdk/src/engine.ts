@@ -137,9 +137,18 @@ export interface EnginePackedMatrix {
   outputError: number;
   /** The sensitivity criterion of ShiftAddLLM (`core/quantizer/pipeline.h`); 0 without a Hessian. */
   criterion: number;
+  /** Columns whose Hessian diagonal is zero. */
+  deadColumns: number;
+  /** That made the Hessian positive definite. */
+  damping: number;
+  /** No Hessian was given, all of its columns are dead, or no damping made it positive definite. */
+  plainFit: boolean;
 }
 
-/** Quantizes a dense model block by block; holds one block's statistics at a time. */
+/**
+ * Quantizes a dense model block by block; holds one block's statistics at a time. The message of an error about one
+ * matrix begins with `matrix` and its index in the settings.
+ */
 export interface EngineQuantizer {
   /** Before the first block: prepares `measure` with the first `window` tokens of the first `windows` windows. */
   openSensitivity(windows: number, window: number, cancel?: CancelFlag): Promise<void>;

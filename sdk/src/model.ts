@@ -293,7 +293,7 @@ export async function openEngineModel(
 }
 
 /** End tokens of generation_config.json, config.json and tokenizer_config.json together. */
-function endIds(folder: ModelFolder, tokenizer: Tokenizer): Set<number> {
+export function endIds(folder: ModelFolder, tokenizer: Tokenizer): Set<number> {
   const ids = new Set(tokenizer.endIds);
   for (const config of [folder.generationConfig, folder.config]) {
     const field = config['eos_token_id'];

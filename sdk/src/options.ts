@@ -121,8 +121,8 @@ export const quantizeRules = {
   refits: integer(0, 1000, 2),
   sweeps: integer(0, 1000, 3),
   damping: number(0, 10, 0.01),
-  calibration: text(),
-  samples: integer(1, 2 ** 20, 64),
+  calibration: text(), // default: the model writes it itself
+  samples: integer(1, 2 ** 20), // default: 64, or 16 when the model writes the text itself
   window: integer(2, 2 ** 20, 512),
   seed: integer(0, Number.MAX_SAFE_INTEGER, 1),
   threads: integer(1, 64),

@@ -1,4 +1,5 @@
 /** What a quantization would give and need, computed without doing it. */
+import { calibrationSamples } from './calibration.js';
 import { openModelFolder } from './checkpoint/model-folder.js';
 import { ShiftAddError } from './errors.js';
 import { describeFamily, type FamilyTensor } from './families/index.js';
@@ -75,10 +76,11 @@ export function alreadyPacked(path: string): ShiftAddError {
  * The hidden states of all calibration tokens, four second moments of the widest block, the work on its largest matrix
  * (weights, codes, error products and the factor of its moment in double precision), and the packed result so far.
  */
-function workingBytes(blocks: FamilyTensor[][], { samples = 64, window = 512 }: QuantizeOptions, packed: number): number {
+function workingBytes(blocks: FamilyTensor[][], options: QuantizeOptions, packed: number): number {
+  const { window = 512 } = options;
   const matrices = blocks.flat();
   const hidden = matrices.at(-1)!.shape[1]!;
   const moments = Math.max(...blocks.map((tensors) => tensors.reduce((sum, { shape }) => sum + shape[1]! ** 2 * 4, 0)));
   const largest = Math.max(...matrices.map(({ shape }) => shape[0]! * shape[1]! * (4 + 1 + 1) + shape[1]! ** 2 * (8 + 4 + 4)));
-  return samples * window * hidden * 4 + moments + largest + packed;
+  return calibrationSamples(options) * window * hidden * 4 + moments + largest + packed;
 }

@@ -47,13 +47,16 @@ export interface QuantizeOptions {
   sweeps?: number;
   /** Of the Hessian, as a share of its mean diagonal. Default 0.01. */
   damping?: number;
-  /** Path of a text file, or of a .jsonl file of {"messages": [...]}. Required. */
+  /**
+   * Path of a text file, or of a .jsonl file of {"messages": [...]}. Default 'self': the model writes chats itself, or
+   * plain text when it has no chat template.
+   */
   calibration?: string;
-  /** Windows of calibration tokens. Default 64. */
+  /** Windows of calibration tokens. Default 64, or 16 when the model writes the text itself. */
   samples?: number;
   /** Tokens per window. Default 512. */
   window?: number;
-  /** Chooses the windows. Default 1. */
+  /** Chooses the windows, or what the model writes. Default 1. */
   seed?: number;
   /** 1 to 64. Default one per core. */
   threads?: number;

@@ -1,28 +1,27 @@
 /** Quantizes a dense checkpoint into a packed model folder: calibration, block by block, then embedding and head. */
 import { createHash } from 'node:crypto';
 import { basename, resolve } from 'node:path';
-import { readCalibration, type Calibration } from './calibration.js';
+import { calibrationSamples, isSelfCalibration, readCalibration, type Calibration, type CalibrationRecord } from './calibration.js';
 import { ChatTemplate } from './chat-template.js';
+import { checkFinite } from './checkpoint/finite-weights.js';
 import { openModelFolder, type ModelFolder, type StoredTensor } from './checkpoint/model-folder.js';
 import { checkOutput, writeFolder } from './checkpoint/output-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
 import { packedFormatVersion } from './checkpoint/packed-tensors.js';
-import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
-import type { CancelFlag, EngineModel, EngineQuantizer } from './engine.js';
-import { ShiftAddError, fromEngine } from './errors.js';
-import { describeFamily, type FamilySpec } from './families/index.js';
-import { openEngineModel } from './model.js';
-import { buildModelSpec } from './model-spec.js';
+import { readTokenizerFiles, specialIds } from './checkpoint/tokenizer-files.js';
+import { Role, describeFamily, type FamilySpec } from './families/index.js';
+import { endIds } from './model.js';
 import { quantizeRules, readOptions } from './options.js';
 import { packedBytes } from './packed-bytes.js';
 import { QuantizeJournal, type Candidate } from './quantize-journal.js';
 import { alreadyPacked } from './quantize-plan.js';
-import { isMixed, planSteps, type QuantizeOptions, type QuantizeProgress, type QuantizeStep } from './quantize-settings.js';
+import { isMixed, planSteps, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
+import { quantizeSteps, withEngineModel, type Job, type Report } from './quantize-steps.js';
 import { resolveModel } from './resolve-model.js';
-import { selectBackend } from './select-backend.js';
+import { generateCalibration } from './self-calibration.js';
 import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
-import { chooseWidths, isOpen, measuredCandidate, typicalWidths, type Measured } from './width-plan.js';
+import { chooseWidths, typicalWidths, type Measured } from './width-plan.js';
 
 export interface QuantizedTensor {
   name: string;
@@ -35,6 +34,12 @@ export interface QuantizedTensor {
   outputError: number;
   /** KL divergence, in nats, of the dense model from itself with this matrix packed; null where it was not measured. */
   kl: number | null;
+  /** Inputs that are zero in all of the calibration; their weights are fitted without it. */
+  deadColumns: number;
+  /** Of the Hessian, as it was used: more than asked for where that was too little to factor it. */
+  damping: number;
+  /** Fitted without calibration: an embedding that is no head, or a Hessian that no damping could factor. */
+  plainFit: boolean;
 }
 
 export interface QuantizeResult {
@@ -43,29 +48,21 @@ export interface QuantizeResult {
   bitsPerWeight: number;
   bytes: WeightBytes;
   tensors: QuantizedTensor[];
-  calibration: Calibration['record'];
+  calibration: CalibrationRecord;
+  /** What was odd about the calibration or a matrix, a sentence each. */
+  warnings: string[];
   seconds: number;
 }
+
+/** Of the whole job, for a model that writes its calibration text: measured with 16 windows on two cores. */
+const selfCalibrationShare = 0.4;
 
 /** Of a weight file besides one matrix. */
 const headerRoom = 1024;
 
-/** Tokens of the windows on which divergences are measured. */
-const measuredWindow = 256;
-
 interface Quantized extends Candidate {
   name: string;
   role: number;
-}
-
-/** Everything that a quantization is made from. */
-interface Job {
-  source: ModelFolder;
-  family: FamilySpec;
-  steps: QuantizeStep[];
-  calibration: Calibration;
-  options: QuantizeOptions;
-  report: Report;
 }
 
 /**
@@ -82,12 +79,6 @@ export async function quantizeModel(
   const started = performance.now();
   const { signal, onProgress, overwrite, window = 512 } = checked;
   signal?.throwIfAborted();
-  if (checked.calibration === undefined) {
-    throw new ShiftAddError(
-      'ERR_CALIBRATION',
-      'A calibration text is needed. Pass calibration: the path of a text file, or of a .jsonl file of {"messages": [...]}.',
-    );
-  }
   const out = resolve(outFolder);
   const source = await openModelFolder(await resolveModel(checkpointFolder));
   await checkOutput(out, source.path, overwrite!);
@@ -100,15 +91,19 @@ export async function quantizeModel(
   const steps = planSteps(family, checked);
   checkShardSize(steps, checked);
   typicalWidths(steps, checked, denseBytes(source, family)); // refuses a budget that is too small
-  const report = progressReporter(family.layers, onProgress);
+  const report = progressReporter(family.layers, isSelfCalibration(checked.calibration), onProgress);
   report('calibrate', 0, 0);
-  const calibration = await calibrate(source, checked);
+  await checkFinite(source, signal);
+  const calibration = await calibrate(source, family, checked, report);
   const job: Job = { source, family, steps, calibration, options: checked, report };
   const journal = await QuantizeJournal.open(`${out}.partial`, journalKey(job), checked.resume!);
-  await runEngine(job, journal);
-  const written = await write(out, job, await collect(job, journal));
+  await quantizeSteps(job, journal);
+  const matrices = await collect(job, journal);
+  const written = await write(out, job, matrices);
   if (!checked.keepMeasurements!) await journal.remove();
-  return { path: out, ...written, calibration: calibration.record, seconds: (performance.now() - started) / 1000 };
+  const warnings = [...calibration.warnings, ...matrixWarnings(matrices)];
+  const seconds = (performance.now() - started) / 1000;
+  return { path: out, ...written, calibration: calibration.record, warnings, seconds };
 }
 
 function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOptions): void {
@@ -123,96 +118,47 @@ function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOption
   }
 }
 
-async function calibrate(source: ModelFolder, options: QuantizeOptions): Promise<Calibration> {
+async function calibrate(
+  source: ModelFolder,
+  family: FamilySpec,
+  options: QuantizeOptions,
+  report: Report,
+): Promise<Calibration> {
   const files = await readTokenizerFiles(source.path);
   const tokenizer = new Tokenizer(files);
   const template = new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
-  const { samples = 64, window = 512, seed = 1, signal } = options;
-  return readCalibration({ tokenizer, template }, { path: options.calibration!, samples, window, seed, signal });
+  const { calibration: path, window = 512, seed = 1, signal } = options;
+  const samples = calibrationSamples(options);
+  if (!isSelfCalibration(path)) return readCalibration({ tokenizer, template }, { path, samples, window, seed, signal });
+  return withEngineModel(source, family, options, (engineModel, cancel) =>
+    generateCalibration(
+      {
+        engineModel,
+        tokenizer,
+        template: files.chatTemplate === null ? null : template,
+        endIds: endIds(source, tokenizer),
+        specialIds: specialIds(files),
+        vocabularySize: family.vocabularySize,
+        contextLimit: family.contextLimit,
+      },
+      { samples, window, seed, cancel, signal, onProgress: (done) => report('calibrate', done, 0) },
+    ),
+  );
 }
 
-type Report = (phase: QuantizeProgress['phase'], done: number, block: number) => void;
-
-/** Work is quantizing for 98 %; calibration and writing share the rest. */
-function progressReporter(blocks: number, onProgress: QuantizeOptions['onProgress']): Report {
-  let quantizing: number | null = null;
+/** Calibration and writing take 1 % each; a model that writes its own calibration text takes about as long as quantizing. */
+function progressReporter(blocks: number, selfCalibrated: boolean, onProgress: QuantizeOptions['onProgress']): Report {
+  const started = { calibrate: performance.now(), quantize: 0, write: 0 };
+  const calibrating = selfCalibrated ? selfCalibrationShare : 0.01;
+  const shares = { calibrate: [0, calibrating], quantize: [calibrating, 0.99], write: [0.99, 1] } as const;
   return (phase, done, block) => {
-    if (phase === 'quantize') quantizing ??= performance.now();
-    const whole = phase === 'calibrate' ? 0.01 * done : phase === 'quantize' ? 0.01 + 0.98 * done : 0.99 + 0.01 * done;
-    const elapsed = quantizing === null ? 0 : performance.now() - quantizing;
-    const remainingMs = phase === 'quantize' && done > 0.005 ? (elapsed / done) * (1 - done) : null;
+    started[phase] ||= performance.now();
+    const [from, to] = shares[phase];
+    const whole = from + (to - from) * done;
+    const known = done > 0.005 && (phase === 'quantize' || (phase === 'calibrate' && selfCalibrated));
+    const remainingMs = known ? ((performance.now() - started[phase]) / (whole - from)) * (1 - whole) : null;
     onProgress?.({ phase, done: whole, block, blocks, remainingMs });
   };
-}
-
-/** Quantizes every step that the journal does not hold yet. */
-async function runEngine(
-  { source, family, steps, calibration, options, report }: Job,
-  journal: QuantizeJournal,
-): Promise<void> {
-  const finished = await Promise.all(steps.map((_, index) => journal.has(index)));
-  const last = finished.lastIndexOf(false);
-  if (last < 0) return;
-  const { threads, signal } = options;
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
-  const stop = (): void => void Atomics.store(flag, 0, 1);
-  signal?.addEventListener('abort', stop, { once: true });
-  let engineModel: EngineModel | null = null;
-  try {
-    const open = { threads, precision: 'exact' as const, signal };
-    ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
-    const quantizer = await engineModel.openQuantizer(calibration.tokens, calibration.samples, calibration.window);
-    const measures = isMixed(options) && (options.sensitivity ?? 'kl').startsWith('kl');
-    if (measures) {
-      const window = Math.min(calibration.window, measuredWindow);
-      const windows = Math.min(calibration.samples, Math.ceil(options.measureTokens! / window));
-      await quantizer.openSensitivity(windows, window, flag);
-    }
-    let before = 0;
-    for (const [index, step] of steps.slice(0, last + 1).entries()) {
-      signal?.throwIfAborted();
-      const onDone = (done: number): void => report('quantize', before + step.share * done, index + 1);
-      onDone(0);
-      if (!finished[index]) await journal.write(index, await runStep(quantizer, step, options, measures, onDone, flag));
-      else if (step.layer !== null) await quantizer.skip(onDone, flag);
-      before += step.share;
-    }
-    await quantizer.close();
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw fromEngine(error, `Quantizing ${source.path}`);
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    await engineModel?.close();
-  }
-}
-
-/** The candidates of one step, tensor by tensor, measured where that is wanted. */
-async function runStep(
-  quantizer: EngineQuantizer,
-  { layer, candidates }: QuantizeStep,
-  { sensitivity }: QuantizeOptions,
-  measures: boolean,
-  onDone: (done: number) => void,
-  flag: CancelFlag,
-): Promise<Candidate[]> {
-  const count = candidates[0]!.length;
-  const settings = candidates.flat();
-  const quantized = (done: number): void => onDone(measures ? done / 2 : done);
-  const matrices = await (layer === null
-    ? quantizer.head(settings, count, quantized, flag)
-    : quantizer.block(settings, count, quantized, flag));
-  const wanted = candidates.flatMap((list, tensor) => {
-    if (!measures || !isOpen(list)) return [];
-    const indices = sensitivity === 'kl-all' ? list.keys() : [measuredCandidate(list)];
-    return [...indices].map((index) => tensor * count + index);
-  });
-  const kl = new Map<number, number>();
-  for (const index of wanted) {
-    kl.set(index, await quantizer.measure(index, flag));
-    onDone(0.5 + (0.5 * kl.size) / wanted.length);
-  }
-  return matrices.map((matrix, index) => ({ matrix, kl: kl.get(index) ?? null }));
 }
 
 /** Reads the chosen candidate of every matrix back from the journal. */
@@ -255,6 +201,16 @@ function journalKey({ source, steps, calibration, options }: Job): string {
   return hash.digest('hex');
 }
 
+function matrixWarnings(matrices: Quantized[]): string[] {
+  const hasHead = matrices.some(({ role }) => role === Role.head);
+  return matrices
+    .filter(({ role, matrix }) => matrix.plainFit && !(role === Role.embedding && hasHead))
+    .map(
+      ({ name }) =>
+        `${name} was fitted without calibration: its inputs are zero, or too alike for any damping. More or other calibration text may help.`,
+    );
+}
+
 async function write(
   out: string,
   { source, family, calibration, options, report }: Job,
@@ -277,7 +233,10 @@ async function write(
   await writeFolder(out, options.signal, (partial) =>
     writePackedFolder(partial, {
       source,
-      packed: matrices,
+      packed: matrices.map(({ name, matrix, kl }) => {
+        const { weightError, outputError } = matrix;
+        return { name, matrix, report: { weightError, outputError, kl } };
+      }),
       dense,
       record: {
         mode: options.mode === 'acc' ? 'acc' : 'lat',
@@ -320,8 +279,9 @@ function summarize(matrices: Quantized[], norms: number): Pick<QuantizeResult, '
     bytes[partOf(role)] += size;
     bytes.total += size;
     if (partOf(role) === 'linearLayers') linearWeights += weights;
-    const { planes, weightError, outputError } = matrix;
-    return { name, planes, bytes: size, bitsPerWeight: (size * 8) / weights, weightError, outputError, kl };
+    const { planes, weightError, outputError, deadColumns, damping, plainFit } = matrix;
+    const bitsPerWeight = (size * 8) / weights;
+    return { name, planes, bytes: size, bitsPerWeight, weightError, outputError, kl, deadColumns, damping, plainFit };
   });
   return { bitsPerWeight: (bytes.linearLayers * 8) / linearWeights, bytes, tensors };
 }

@@ -226,7 +226,9 @@ t.test('report of a quantized folder', async (t) => {
   const path = join(out, 'config.json');
   await writeFile(path, (await readFile(path, 'utf8')).replace('"kl":12345', '"kl":1e999'));
   await t.rejects(inspectModel(out), { code: 'ERR_BAD_MODEL_FILE', message: /kl is Infinity/ });
-  t.same([reportEntry(NaN, 0), reportEntry(0, 0.5, NaN), reportEntry(0, 0.5, 2)], [null, { weight_error: 0, output_error: 0.5 }, { weight_error: 0, output_error: 0.5, kl: 2 }]);
+  const entry = (weightError: number, outputError: number, kl: number | null): unknown =>
+    reportEntry({ weightError, outputError, kl });
+  t.same([entry(NaN, 0, null), entry(0, 0.5, NaN), entry(0, 0.5, 2)], [null, { weight_error: 0, output_error: 0.5 }, { weight_error: 0, output_error: 0.5, kl: 2 }]);
 });
 
 t.test('audit of models', async (t) => {

@@ -1,8 +1,7 @@
-// The whole path: quantize, inspect, load, generate, evaluate; and bad calibration, output and packed files.
+// The whole path: quantize, inspect, load, generate, evaluate; and bad output and packed files.
 import { readdir, readFile, stat, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { inspectModel, loadModel, quantizeModel, type QuantizeOptions } from '../../sdk/src/index.js';
-import { randomIntegers } from '../../sdk/src/calibration.js';
 import { byteTokenizer, copyOf, editJson, join, llamaOdd, patchTensor, stories, temporaryFolder } from './fixtures.js';
 
 const quick: QuantizeOptions = { samples: 4, window: 64, fitRounds: 2, refits: 1, sweeps: 1 };
@@ -121,40 +120,6 @@ t.test('odd sizes and column-wise groups', async (t) => {
     t.equal(model.info.bitsPerWeight, result.bitsPerWeight);
     await model.close();
   }
-});
-
-t.test('Q4: calibration', async (t) => {
-  const out = join(await temporaryFolder(t), 'packed');
-  const run = async (calibration: string | undefined, options: QuantizeOptions = {}) =>
-    quantizeModel(stories, out, {
-      ...quick,
-      ...options,
-      overwrite: true,
-      ...(calibration === undefined ? {} : { calibration }),
-    });
-  const bad = (message: RegExp) => ({ code: 'ERR_CALIBRATION', message });
-  await t.rejects(run(undefined), bad(/calibration text is needed/));
-  await t.rejects(run('gone.txt'), bad(/gone\.txt does not exist/));
-  await t.rejects(run(await temporaryFolder(t)), bad(/is a folder/));
-  await t.rejects(run(await calibrationFile(t, '')), bad(/has 0 tokens; one window of 64 is needed/));
-  await t.rejects(run(await calibrationFile(t, 'Hi')), bad(/has \d tokens/));
-  await t.rejects(run(await calibrationFile(t, '{"messages": []', 'x.jsonl')), bad(/line 1, is not valid JSON/));
-  await t.rejects(run(await calibrationFile(t, '\n{"text": "x"}', 'x.jsonl')), bad(/line 2, has no list of messages/));
-  await t.rejects(run(await calibrationFile(t), { window: 513 }), RangeError);
-
-  // Exactly one window is enough.
-  const model = await loadModel(stories);
-  const ids = model.tokenizer.encode(story, { addSpecialTokens: false });
-  const text = model.tokenizer.decode(ids.slice(0, 63));
-  const count = model.tokenizer.encode(text, { addSpecialTokens: false }).length;
-  await model.close();
-  await t.rejects(run(await calibrationFile(t, text), { window: count + 1 }), bad(/is needed/));
-  t.equal((await run(await calibrationFile(t, `${text} 🙂`), { window: count })).calibration.window, count);
-  t.equal((await run(await calibrationFile(t, text), { window: count })).calibration.tokens, count);
-
-  const random = randomIntegers(1);
-  const numbers = Array.from({ length: 1000 }, () => random(10));
-  t.ok(numbers.every((n) => n >= 0 && n < 10) && new Set(numbers).size === 10);
 });
 
 t.test('output folder, overrides, abort', async (t) => {

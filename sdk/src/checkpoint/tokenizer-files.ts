@@ -35,6 +35,13 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
   };
 }
 
+/** Ids of the tokens that are no text; the tokenizer checks the list itself. */
+export function specialIds({ tokenizer }: TokenizerFiles): Set<number> {
+  const added = Array.isArray(tokenizer['added_tokens']) ? tokenizer['added_tokens'] : [];
+  const ids = added.map((token) => (isJsonObject(token) && token['special'] === true ? token['id'] : null));
+  return new Set(ids.filter((id) => typeof id === 'number'));
+}
+
 async function asTokenizerError<T>(reading: Promise<T>): Promise<T> {
   try {
     return await reading;

@@ -1,5 +1,6 @@
 /** `shiftadd quantize`: turns a dense checkpoint into a packed model. */
 import { planQuantization, quantizeModel, type QuantizeOptions, type QuantizePlan, type QuantizeProgress, type QuantizeResult } from '../index.js';
+import { isSelfCalibration } from '../calibration.js';
 import { type Rule, quantizeRules, show } from '../options.js';
 import { UsageError, defineCommand, given, outputOptions, seedOption, threadOptions } from './command.js';
 import { bytes, duration, table } from './quantities.js';
@@ -30,10 +31,10 @@ export const quantize = defineCommand({
     'head-bits': { rule: quantizeRules.headBits as IntegerRule, value: 'N', help: 'bit-planes of an output head that is not tied to the embedding', otherwise: 'as the embedding' },
     'row-group': { rule: quantizeRules.rowGroup as IntegerRule, value: 'N', help: 'rows that share a set of scales' },
     mode: { rule: quantizeRules.mode as Rule & { kind: 'choice' }, value: 'NAME', help: 'groups of 8 columns (lat, faster), of one column (acc, more exact and larger), or as lat with a width for every matrix (mixed)', otherwise: 'lat, with --budget mixed' },
-    calibration: { rule: { kind: 'text' }, value: 'FILE', help: 'a text, or a .jsonl file of {"messages": [...]} (required)' },
-    samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text' },
+    calibration: { rule: { kind: 'text' }, value: 'FILE', help: 'a text, a .jsonl file of {"messages": [...]}, or self: the model writes it', otherwise: 'self' },
+    samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text', otherwise: '64, or 16 when the model writes it' },
     window: { rule: quantizeRules.window as IntegerRule, value: 'N', help: 'tokens per window' },
-    seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows' },
+    seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows, or what the model writes' },
     'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result and the memory it takes to make it, then stop; needs no calibration' },
     resume: { rule: { kind: 'flag', initial: false }, help: 'go on with the layers that a stopped job with the same options left in <out>.partial' },
     'keep-measurements': { rule: { kind: 'flag', initial: false }, help: 'leave <out>.partial, so that another --bits or --budget of mode mixed takes seconds with --resume --overwrite' },
@@ -66,22 +67,22 @@ export const quantize = defineCommand({
       ...(Object.keys(overrides).length === 0 ? {} : { overrides }),
     };
     if (values['dry-run']) return showPlan(await planQuantization(checkpoint!, options), terminal);
-    if (values.calibration === undefined) throw new UsageError('quantize needs --calibration FILE', 'quantize');
     const progress = terminal.progress('Quantizing');
     let result: QuantizeResult;
     try {
       result = await quantizeModel(checkpoint!, out!, {
         ...options,
-        calibration: values.calibration,
+        ...given({ calibration: values.calibration }),
         overwrite: values.overwrite,
         resume: values.resume,
         keepMeasurements: values['keep-measurements'],
         signal,
-        onProgress: (state) => progress.update(state.done, describe(state), state.remainingMs),
+        onProgress: (state) => progress.update(state.done, describe(state, values.calibration), state.remainingMs),
       });
     } finally {
       progress.end();
     }
+    for (const warning of result.warnings) terminal.note(warning);
     if (terminal.json) return terminal.document(result);
     const worst = [...result.tensors].sort((a, b) => b.outputError - a.outputError)[0];
     terminal.line(
@@ -114,8 +115,8 @@ function showPlan(plan: QuantizePlan, terminal: Terminal): void {
   terminal.line(table(['part', 'value'], [...sizes(plan), ['memory to make it', memory]]));
 }
 
-function describe({ phase, block, blocks }: QuantizeProgress): string {
-  if (phase === 'calibrate') return 'reading the calibration text';
+function describe({ phase, block, blocks }: QuantizeProgress, calibration: string | undefined): string {
+  if (phase === 'calibrate') return isSelfCalibration(calibration) ? 'writing the calibration text' : 'reading the calibration text';
   if (phase === 'write') return 'writing';
   return block > blocks ? 'embedding and head' : `block ${block} of ${blocks}`;
 }

@@ -1,0 +1,53 @@
+/** Finds NaN and infinite values in a dense checkpoint, before hours are spent on it. */
+import { open } from 'node:fs/promises';
+import { ShiftAddError } from '../errors.js';
+import type { ModelFolder, StoredTensor } from './model-folder.js';
+
+/** Bytes read at a time; a multiple of every element's size. */
+const chunkBytes = 1 << 22;
+
+/** The exponent bits of an element: all set in NaN and infinity, and in nothing else. */
+const exponents: Readonly<Record<string, { bytes: 2 | 4; mask: number; fraction: number }>> = {
+  F16: { bytes: 2, mask: 0x7c00, fraction: 0x03ff },
+  BF16: { bytes: 2, mask: 0x7f80, fraction: 0x007f },
+  F32: { bytes: 4, mask: 0x7f800000, fraction: 0x007fffff },
+};
+
+/** ERR_NON_FINITE names the tensor and the place in it. */
+export async function checkFinite(folder: ModelFolder, signal?: AbortSignal): Promise<void> {
+  const buffer = new ArrayBuffer(chunkBytes);
+  for (const file of folder.files) {
+    const handle = await open(file.path);
+    try {
+      for (const tensor of folder.stored.values()) {
+        const kind = exponents[tensor.dtype];
+        if (tensor.path !== file.path || kind === undefined) continue;
+        for (let done = 0; done < tensor.bytes; done += chunkBytes) {
+          signal?.throwIfAborted();
+          const bytes = Math.min(chunkBytes, tensor.bytes - done);
+          const { bytesRead } = await handle.read(new Uint8Array(buffer), 0, bytes, tensor.offset + done);
+          const count = Math.floor(bytesRead / kind.bytes);
+          const elements = kind.bytes === 2 ? new Uint16Array(buffer, 0, count) : new Uint32Array(buffer, 0, count);
+          const bad = firstNonFinite(elements, kind.mask);
+          if (bad >= 0) throw nonFinite(tensor, done / kind.bytes + bad, (elements[bad]! & kind.fraction) !== 0);
+        }
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+}
+
+function firstNonFinite(elements: Uint16Array | Uint32Array, mask: number): number {
+  for (let i = 0; i < elements.length; i++) if ((elements[i]! & mask) === mask) return i;
+  return -1;
+}
+
+function nonFinite({ name, path, shape }: StoredTensor, index: number, isNaN: boolean): ShiftAddError {
+  const columns = shape.at(-1) ?? 1;
+  const place = shape.length === 2 ? `row ${Math.floor(index / columns)}, column ${index % columns}` : `place ${index}`;
+  return new ShiftAddError(
+    'ERR_NON_FINITE',
+    `Tensor ${name} in ${path} has ${isNaN ? 'NaN' : 'an infinite value'} at ${place}. Download the checkpoint again; if it was converted to fp16, take bf16 or fp32 instead.`,
+  );
+}
