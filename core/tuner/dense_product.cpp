@@ -75,11 +75,17 @@ void pack(const Factor& factor, bool lines_are_rows, size_t first_line, size_t f
     pack_panel<FromBfloat16>(static_cast<const uint16_t*>(factor.data) + offset, along, deep, count, depth, width, out);
 }
 
+// As many accumulators as 32 registers (aarch64) or 16 hold.
+#if defined(__aarch64__)
+constexpr size_t kPortableVectors = 4;
+#else
+constexpr size_t kPortableVectors = 2;
+#endif
 void product_tile_portable(const float* a, const float* b, size_t depth, float* c, size_t c_stride) {
-  product_tile<16, 6, 4>(a, b, depth, c, c_stride);
+  product_tile<16, 6, kPortableVectors>(a, b, depth, c, c_stride);
 }
 
-constexpr ProductKernel kKernels[] = {{"portable", 6, 16, product_tile_portable},
+constexpr ProductKernel kKernels[] = {{"portable", 6, 4 * kPortableVectors, product_tile_portable},
 #if defined(SHIFTADD_PRODUCT_X86)
                                       {"avx2", 6, 16, product_tile_avx2},
                                       {"avx512", 12, 32, product_tile_avx512}
