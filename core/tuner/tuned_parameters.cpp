@@ -163,8 +163,6 @@ void TunedMatrix::decode(Backend& backend, float* out) const {
   });
 }
 
-void TunedMatrix::decode_row(uint32_t row, float* out) const { unpack_row(weights_.view(), row, out); }
-
 void TunedMatrix::project(Backend& backend, const float* d_weights, ParameterSet* parameters) const {
   const PackedShape& shape = weights_.shape;
   const size_t columns = shape.columns;

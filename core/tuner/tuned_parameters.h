@@ -31,7 +31,6 @@ class ParameterSet {
   const float* deltas(ParameterRange range) const { return deltas_.data() + range.first; }
   float* deltas(ParameterRange range) { return deltas_.data() + range.first; }
   float* gradients(ParameterRange range) { return gradients_.data() + range.first; }
-  std::span<const float> gradients() const { return gradients_; }
   // One Adam step of the parameters in `ranges`. Source: arXiv 1412.6980, with betas 0.9, 0.95 and epsilon 1e-8.
   void update(Backend& backend, const TuneRates& rates, uint32_t step, std::span<const ParameterRange> ranges);
 
@@ -63,7 +62,6 @@ class TunedMatrix {
   void refresh(Backend& backend, const ParameterSet& parameters, bool rounded);
   // out: rows x columns.
   void decode(Backend& backend, float* out) const;
-  void decode_row(uint32_t row, float* out) const;
   // Projects the gradient of the decoded matrix onto the parameters, straight through the rounding.
   void project(Backend& backend, const float* d_weights, ParameterSet* parameters) const;
   // The weights with the tuned scales.

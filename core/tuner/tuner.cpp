@@ -117,10 +117,11 @@ void Tuner::run_block_backward(uint32_t layer, const BlockWeights& weights, cons
   model_->project_norm(Role::feed_forward_norm, layer, d_gain_[1].data());
 }
 
-Status Tuner::check_finite(double loss) const {
+Status Tuner::check_finite(double loss, std::span<const ParameterRange> ranges) const {
   if (!std::isfinite(loss)) return bad_format("the tuning loss is not finite; lower the learning rates or check the weights");
-  if (!all_finite(model_->parameters().gradients()))
-    return bad_format("a tuning gradient is not finite; lower the learning rates or check the weights");
+  for (const ParameterRange& range : ranges)
+    if (!all_finite({model_->parameters().gradients(range), range.count}))
+      return bad_format("a tuning gradient is not finite; lower the learning rates or check the weights");
   return ok_status();
 }
 
@@ -138,12 +139,11 @@ Status Tuner::step(std::span<const int32_t> tokens, uint32_t windows, uint32_t w
   for (uint32_t layer = model_->spec().layers; layer-- > 0;) {
     if (cancel.requested()) return cancelled();
     const BlockWeights weights = model_->packed_block(layer);
-    // inputs_[layer + 1] is used up; the dense hidden states too, but this one is as large and already there.
     block_->forward(weights, inputs_[layer].data(), inputs_[layer + 1].data());
     run_block_backward(layer, weights, inputs_[layer].data(), gradient.data());
     for (const ParameterRange& range : model_->block_parameters(layer)) ranges.push_back(range);
   }
-  SHIFTADD_TRY(check_finite(before));
+  SHIFTADD_TRY(check_finite(before, ranges));
   model_->parameters().update(model_->backend(), rates, ++steps_, ranges);
   *loss = before;
   return ok_status();

@@ -64,7 +64,8 @@ class Tuner {
   Status run_head(size_t rows, float* gradient, double* loss, Cancel cancel);
   // The gradient of the block in place, its parameters' gradients on the way. After forward of the same block.
   void run_block_backward(uint32_t layer, const BlockWeights& weights, const float* input, float* gradient);
-  Status check_finite(double loss) const;
+  // Whether the loss and the gradients of these parameters are finite.
+  Status check_finite(double loss, std::span<const ParameterRange> ranges) const;
 
   std::unique_ptr<TunedModel> model_;
   std::unique_ptr<BlockGradient> block_;

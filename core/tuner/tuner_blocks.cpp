@@ -49,8 +49,9 @@ Status Tuner::block_step(std::span<const uint32_t> chosen, const TuneRates& rate
   if (cancel.requested()) return cancelled();
   run_block_backward(layer_, weights, inputs_[0].data(), gradient.data());
   const double before = squares / static_cast<double>(count);
-  SHIFTADD_TRY(check_finite(before));
-  model_->parameters().update(model_->backend(), rates, ++block_steps_, model_->block_parameters(layer_));
+  const std::vector<ParameterRange> ranges = model_->block_parameters(layer_);
+  SHIFTADD_TRY(check_finite(before, ranges));
+  model_->parameters().update(model_->backend(), rates, ++block_steps_, ranges);
   *loss = before;
   return ok_status();
 }
