@@ -7,17 +7,12 @@
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_topology.h"
-#include "core/model.h"
+#include "core/c_api_handles.h"
 #include "core/quantizer/model_quantizer.h"
 #include "core/session.h"
 
 using namespace shiftadd;
 
-struct sa_model {
-  std::unique_ptr<Model> model;
-  Precision precision;
-  KvType kv_type;
-};
 struct sa_session {
   std::unique_ptr<Session> session;
 };
@@ -28,13 +23,6 @@ struct sa_quantizer {
 namespace {
 
 thread_local std::string last_error;
-
-sa_status finish(const Status& status) {
-  if (!status.ok()) last_error = status.message;
-  return static_cast<sa_status>(status.code);
-}
-
-sa_status null_argument() { return finish(invalid_argument("a required pointer is null")); }
 
 QuantizeSettings settings_from(const sa_quantize_settings& s) {
   QuantizeSettings settings;
@@ -88,6 +76,11 @@ const QuantizedMatrix* result_at(const sa_quantizer* quantizer, int32_t index) {
 }
 
 }  // namespace
+
+sa_status shiftadd::finish(const Status& status) {
+  if (!status.ok()) last_error = status.message;
+  return static_cast<sa_status>(status.code);
+}
 
 int32_t sa_version(void) { return SA_API_VERSION; }
 const char* sa_last_error(void) { return last_error.c_str(); }

@@ -26,6 +26,7 @@ typedef int32_t sa_status;
 typedef struct sa_model sa_model;
 typedef struct sa_session sa_session;
 typedef struct sa_quantizer sa_quantizer;
+typedef struct sa_tuner sa_tuner;
 
 enum { SA_API_VERSION = 1 };
 SA_API int32_t sa_version(void);
@@ -64,7 +65,7 @@ typedef struct {
 SA_API sa_status sa_model_describe(const sa_model* model, sa_model_info* out);
 /* Reads all weight files several times with the model's threads: the bytes per second that memory allows. */
 SA_API sa_status sa_model_measure_read(const sa_model* model, double* bytes_per_second);
-/* Close sessions and quantizers of the model first. */
+/* Close sessions, quantizers and tuners of the model first. */
 SA_API void sa_model_close(sa_model* model);
 
 /* ---- sessions ---- */
@@ -158,6 +159,48 @@ SA_API int32_t sa_quantizer_count(const sa_quantizer* quantizer);
 SA_API sa_status sa_quantizer_describe(const sa_quantizer* quantizer, int32_t index, sa_packed_info* out);
 SA_API sa_status sa_quantizer_copy(const sa_quantizer* quantizer, int32_t index, uint8_t* planes, uint16_t* scales,
                                    uint16_t* row_scales);
+
+/* ---- tuner ---- */
+
+/* Tunes the scales of packed matrices and the norm gains against a dense model; core/tuner/tuner.h says how. Roles and
+ * layers are those of core/model_spec.h. */
+
+typedef struct {
+  int32_t rows, columns, planes, group_rows, group_columns, scale_exponent;
+  const uint8_t* plane_data;
+  const uint16_t* scales;
+  const uint16_t* row_scales; /* null: none */
+  size_t plane_bytes, scale_count, row_scale_count;
+} sa_packed_matrix;
+/* Learning rates of one step, 0 to 1. */
+typedef struct {
+  float scales, row_scales, gains;
+} sa_tune_rates;
+
+SA_API sa_status sa_tuner_open(sa_model* model, sa_tuner** out);
+SA_API void sa_tuner_close(sa_tuner* tuner);
+/* Copies the matrix. Every matrix once, before the first step; those that are not set stay dense. */
+SA_API sa_status sa_tuner_set(sa_tuner* tuner, int32_t role, int32_t layer, const sa_packed_matrix* matrix);
+/* One step on windows x window tokens. loss: nats per token before the step. A failed or cancelled step changes nothing. */
+SA_API sa_status sa_tuner_step(sa_tuner* tuner, const int32_t* tokens, int32_t windows, int32_t window,
+                               const sa_tune_rates* rates, double* loss, const int32_t* cancel);
+SA_API sa_status sa_tuner_loss(sa_tuner* tuner, const int32_t* tokens, int32_t windows, int32_t window, double* loss,
+                               const int32_t* cancel);
+/* Block by block, with less memory: steps on some of the windows given at the beginning, then the next block. loss: mean
+ * squared error of the block's output before the step. */
+SA_API sa_status sa_tuner_begin_blocks(sa_tuner* tuner, const int32_t* tokens, int32_t windows, int32_t window);
+SA_API sa_status sa_tuner_block_step(sa_tuner* tuner, const uint32_t* chosen, size_t count, const sa_tune_rates* rates,
+                                     double* loss, const int32_t* cancel);
+SA_API sa_status sa_tuner_next_block(sa_tuner* tuner, const int32_t* cancel);
+/* What a matrix that was set has to offer, then its present scales; the planes do not change. The errors are NaN. */
+SA_API sa_status sa_tuner_describe(const sa_tuner* tuner, int32_t role, int32_t layer, sa_packed_info* out);
+SA_API sa_status sa_tuner_copy(const sa_tuner* tuner, int32_t role, int32_t layer, uint16_t* scales, uint16_t* row_scales);
+/* The present gains of a norm: `count` must be the hidden size. */
+SA_API sa_status sa_tuner_gains(const sa_tuner* tuner, int32_t role, int32_t layer, float* out, size_t count);
+/* What another tuner with the same matrices needs to go on with the same bits. Ends the setting of matrices. */
+SA_API size_t sa_tuner_state_size(sa_tuner* tuner);
+SA_API sa_status sa_tuner_save_state(sa_tuner* tuner, float* out, size_t count);
+SA_API sa_status sa_tuner_load_state(sa_tuner* tuner, const float* state, size_t count);
 
 #ifdef __cplusplus
 }

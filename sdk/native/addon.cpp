@@ -66,6 +66,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   constructors->model = Napi::Persistent(ModelObject::define(env));
   constructors->session = Napi::Persistent(SessionObject::define(env));
   constructors->quantizer = Napi::Persistent(QuantizerObject::define(env));
+  constructors->tuner = Napi::Persistent(TunerObject::define(env));
   env.SetInstanceData(constructors);
   exports.Set("version", sa_version());
   exports.Set("describeDevice", Napi::Function::New(env, describe_device, "describeDevice"));

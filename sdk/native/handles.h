@@ -48,15 +48,17 @@ struct Owned {
 };
 using SessionState = Owned<sa_session, sa_session_close>;
 using QuantizerState = Owned<sa_quantizer, sa_quantizer_close>;
+using TunerState = Owned<sa_tuner, sa_tuner_close>;
 
 struct ModelState : Owned<sa_model, sa_model_close> {
   std::vector<std::weak_ptr<SessionState>> sessions;
   std::vector<std::weak_ptr<QuantizerState>> quantizers;
+  std::vector<std::weak_ptr<TunerState>> tuners;
   std::shared_ptr<JobQueue> queue;
 };
 
 struct Constructors {
-  Napi::FunctionReference model, session, quantizer;
+  Napi::FunctionReference model, session, quantizer, tuner;
 };
 
 template <class State>
@@ -84,7 +86,7 @@ inline Napi::Value resolved(Napi::Env env) {
   return done.Promise();
 }
 
-// Closes a session or quantizer behind the calls that are queued on it.
+// Closes a session, quantizer or tuner behind the calls that are queued on it.
 template <class State>
 Napi::Value close_handle(Napi::Env env, Napi::Object owner, const std::shared_ptr<State>& state, JobQueue& queue) {
   if (state == nullptr || state->closing) return resolved(env);

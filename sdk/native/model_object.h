@@ -4,6 +4,7 @@
 #include "sdk/native/handles.h"
 #include "sdk/native/quantizer_object.h"
 #include "sdk/native/session_object.h"
+#include "sdk/native/tuner_object.h"
 
 namespace shiftadd {
 
@@ -13,6 +14,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     return DefineClass(env, "EngineModel",
                        {InstanceMethod<&ModelObject::describe>("describe"), InstanceMethod<&ModelObject::open_session>("openSession"),
                         InstanceMethod<&ModelObject::open_quantizer>("openQuantizer"),
+                        InstanceMethod<&ModelObject::open_tuner>("openTuner"),
                         InstanceMethod<&ModelObject::measure_read>("measureRead"), InstanceMethod<&ModelObject::close>("close")});
   }
   explicit ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelObject>(info) {}
@@ -88,6 +90,23 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     };
     return state->queue->run(env, std::move(job), env.Undefined());
   }
+  Napi::Value open_tuner(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto tuner = std::make_shared<TunerState>();
+    remember(state->tuners, tuner);
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, tuner](const int32_t*) { return sa_tuner_open(model->handle, &tuner->handle); };
+    job->result = [model = state, tuner](Napi::Env env) -> Napi::Value {
+      Napi::Object object = env.GetInstanceData<Constructors>()->tuner.New({});
+      if (object.IsEmpty()) return env.Undefined();  // the environment is going away
+      TunerObject* wrapper = Napi::ObjectWrap<TunerObject>::Unwrap(object);
+      wrapper->model = model;
+      wrapper->state = tuner;
+      return object;
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
   Napi::Value measure_read(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (!usable(env, state, false)) return env.Undefined();
@@ -106,12 +125,16 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       if (auto session = weak.lock()) session->closing = true;
     for (const auto& weak : state->quantizers)
       if (auto quantizer = weak.lock()) quantizer->closing = true;
+    for (const auto& weak : state->tuners)
+      if (auto tuner = weak.lock()) tuner->closing = true;
     // Jobs queued earlier have run by then; none can follow.
     job->work = [state = state](const int32_t*) {
       for (const auto& weak : state->sessions)
         if (auto session = weak.lock()) session->close();
       for (const auto& weak : state->quantizers)
         if (auto quantizer = weak.lock()) quantizer->close();
+      for (const auto& weak : state->tuners)
+        if (auto tuner = weak.lock()) tuner->close();
       state->close();
       return 0;
     };

@@ -176,14 +176,54 @@ export interface EngineQuantizer {
   close(): Promise<void>;
 }
 
+/** Learning rates of one tuning step; 0 to 1. */
+export interface EngineTuneRates {
+  scales: number;
+  rowScales: number;
+  gains: number;
+}
+
+/**
+ * Tunes scales and norm gains of a packed model against its dense one; the signs stay. `role` and `layer` are those of the
+ * model description. `tokens` holds windows x window ids. A failed or cancelled step changes nothing.
+ */
+export interface EngineTuner {
+  /** A packed matrix, copied. Each once, before the first step; matrices that are not set stay dense. */
+  set(role: number, layer: number, matrix: EnginePackedMatrix): Promise<void>;
+  /** One step end to end. Resolves to the loss before it: nats per token between the dense and the packed model. */
+  step(
+    tokens: Int32Array,
+    windows: number,
+    window: number,
+    rates: EngineTuneRates,
+    cancel?: CancelFlag,
+  ): Promise<number>;
+  loss(tokens: Int32Array, windows: number, window: number, cancel?: CancelFlag): Promise<number>;
+  /** Block by block, with less memory: all the windows that `blockStep` chooses from. */
+  beginBlocks(tokens: Int32Array, windows: number, window: number): Promise<void>;
+  /** One step of the present block on the chosen windows. Resolves to the mean squared error of its output before it. */
+  blockStep(chosen: Int32Array, rates: EngineTuneRates, cancel?: CancelFlag): Promise<number>;
+  nextBlock(cancel?: CancelFlag): Promise<void>;
+  /** The present scales of a matrix that was set. */
+  scales(role: number, layer: number): { scales: Uint16Array; rowScales?: Uint16Array };
+  /** The present gains of a norm; `count` is the hidden size. */
+  gains(role: number, layer: number, count: number): Float32Array;
+  /** What another tuner with the same matrices needs to go on with the same bits. */
+  saveState(): Float32Array;
+  loadState(state: Float32Array): void;
+  close(): Promise<void>;
+}
+
 export interface EngineModel {
   describe(): EngineModelInfo;
   openSession(contextSize: number): Promise<EngineSession>;
   /** `tokens` holds windows x window ids. The model must be dense. */
   openQuantizer(tokens: Int32Array, windows: number, window: number): Promise<EngineQuantizer>;
+  /** The model must be dense. */
+  openTuner(): Promise<EngineTuner>;
   /** Bytes per second at which the weight files can be read with the model's threads. */
   measureRead(): Promise<number>;
-  /** Closes its sessions and quantizers, waits for running calls, then frees the memory. Idempotent. */
+  /** Closes its sessions, quantizers and tuners, waits for running calls, then frees the memory. Idempotent. */
   close(): Promise<void>;
 }
 
