@@ -108,6 +108,9 @@ export const benchmarkRules = {
 export const quantizeRules = {
   bits: number(1, 8), // default: 4; whole unless mode is mixed
   budget: integer(1, Number.MAX_SAFE_INTEGER), // default: none
+  tune: choice(['off', 'blocks', 'full'], 'off'),
+  tuneSteps: integer(1, 2 ** 20), // default: 128, or 32 for each block
+  tuneWindows: integer(1, 1024, 2),
   sensitivity: choice(['kl', 'kl-all', 'output', 'criterion'], 'kl'),
   measureTokens: integer(1, 2 ** 24, 1024),
   overrides: object, // default: none

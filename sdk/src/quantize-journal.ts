@@ -9,6 +9,7 @@ import { readSafetensors } from './checkpoint/safetensors.js';
 import { writeSafetensors, type TensorToWrite } from './checkpoint/safetensors-writer.js';
 import type { EnginePackedMatrix } from './engine.js';
 import { ShiftAddError } from './errors.js';
+import type { TuneState } from './tune.js';
 
 /** One candidate of one matrix, and the KL divergence that it alone costs the model where that was measured. */
 export interface Candidate {
@@ -124,6 +125,34 @@ export class QuantizeJournal {
     const path = this.file(step);
     await rm(`${path}.partial`, { force: true }); // of a job that was killed while it wrote
     await writeSafetensors(path, tensors, { key: this.key, matrices: JSON.stringify(matrices) });
+  }
+
+  private get tuneFile(): string {
+    return join(this.path, 'tune.safetensors');
+  }
+
+  /** Where tuning was under this key, or null. */
+  async readTuneState(key: string): Promise<TuneState | null> {
+    let file: Awaited<ReturnType<typeof readSafetensors>>;
+    try {
+      file = await readSafetensors(this.tuneFile);
+    } catch (error) {
+      if (error instanceof ShiftAddError && error.code === 'ERR_NOT_FOUND') return null;
+      throw error;
+    }
+    const { done, losses, key: found } = JSON.parse(file.metadata['tune'] ?? '{}') as Partial<TuneState> & { key?: string };
+    const entry = file.tensors.get('state');
+    if (found !== `${this.key} ${key}` || entry === undefined || done === undefined || losses === undefined) return null;
+    const bytes = await readFile(this.tuneFile);
+    return { done, losses, engine: new Float32Array(bytes.buffer.slice(bytes.byteOffset + entry.offset, bytes.byteOffset + entry.offset + entry.bytes)) };
+  }
+
+  async writeTuneState(key: string, { done, losses, engine }: TuneState): Promise<void> {
+    const data = new Uint8Array(engine.buffer, engine.byteOffset, engine.byteLength);
+    await rm(`${this.tuneFile}.partial`, { force: true });
+    await writeSafetensors(this.tuneFile, [{ name: 'state', dtype: 'F32', shape: [engine.length], bytes: data.length, data: () => [data] }], {
+      tune: JSON.stringify({ key: `${this.key} ${key}`, done, losses }),
+    });
   }
 
   async remove(): Promise<void> {

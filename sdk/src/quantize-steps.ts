@@ -24,7 +24,7 @@ export interface Job {
   report: Report;
 }
 
-export type Report = (phase: QuantizeProgress['phase'], done: number, block: number) => void;
+export type Report = (phase: QuantizeProgress['phase'], done: number, block: number, loss?: number) => void;
 
 
 /** Opens the dense model for `use`, which the signal cancels, and closes it. */

@@ -13,9 +13,10 @@ import { Role, describeFamily, type FamilySpec } from './families/index.js';
 import { endIds } from './model.js';
 import { quantizeRules, readOptions } from './options.js';
 import { packedBytes } from './packed-bytes.js';
-import { QuantizeJournal, type Candidate } from './quantize-journal.js';
+import { QuantizeJournal } from './quantize-journal.js';
 import { alreadyPacked } from './quantize-plan.js';
 import { isMixed, planSteps, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
+import { engineLayer, tuneModel, tuneSamples, tuneStepsOf, type Quantized, type Tuned } from './quantize-tune.js';
 import { quantizeSteps, withEngineModel, type Job, type Report } from './quantize-steps.js';
 import { resolveModel } from './resolve-model.js';
 import { generateCalibration } from './self-calibration.js';
@@ -49,6 +50,8 @@ export interface QuantizeResult {
   bytes: WeightBytes;
   tensors: QuantizedTensor[];
   calibration: CalibrationRecord;
+  /** Of tuning: means over the first and the last eighth of the steps; null without it. */
+  loss: { first: number; last: number } | null;
   /** What was odd about the calibration or a matrix, a sentence each. */
   warnings: string[];
   seconds: number;
@@ -57,13 +60,11 @@ export interface QuantizeResult {
 /** Of the whole job, for a model that writes its calibration text: measured with 16 windows on two cores. */
 const selfCalibrationShare = 0.4;
 
+/** Of the time of quantizing and tuning, with the default steps. */
+const tuneShare = 0.7;
+
 /** Of a weight file besides one matrix. */
 const headerRoom = 1024;
-
-interface Quantized extends Candidate {
-  name: string;
-  role: number;
-}
 
 /**
  * Rejects with ERR_OUTPUT_EXISTS, ERR_CALIBRATION, ERR_NOT_FOUND, ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL,
@@ -77,7 +78,7 @@ export async function quantizeModel(
 ): Promise<QuantizeResult> {
   const checked = readOptions<QuantizeOptions>(quantizeRules, options, 'quantizeModel');
   const started = performance.now();
-  const { signal, onProgress, overwrite, window = 512 } = checked;
+  const { signal, overwrite, window = 512 } = checked;
   signal?.throwIfAborted();
   const out = resolve(outFolder);
   const source = await openModelFolder(await resolveModel(checkpointFolder));
@@ -90,20 +91,25 @@ export async function quantizeModel(
     );
   const steps = planSteps(family, checked);
   checkShardSize(steps, checked);
-  typicalWidths(steps, checked, denseBytes(source, family)); // refuses a budget that is too small
-  const report = progressReporter(family.layers, isSelfCalibration(checked.calibration), onProgress);
+  typicalWidths(steps, checked, denseBytes(source, family, checked)); // refuses a budget that is too small
+  const report = progressReporter(family.layers, checked);
   report('calibrate', 0, 0);
   await checkFinite(source, signal);
-  const calibration = await calibrate(source, family, checked, report);
+  const calibration = await calibrate(source, family, checked, calibrationSamples(checked), report);
+  // Windows that tuning sees are others than those of the Hessians, where the text is long enough for both.
+  const more = tuneSamples(checked);
+  const tuningText =
+    more === calibration.samples ? calibration : await calibrate(source, family, { ...checked, seed: checked.seed! + 1 }, more, report);
   const job: Job = { source, family, steps, calibration, options: checked, report };
   const journal = await QuantizeJournal.open(`${out}.partial`, journalKey(job), checked.resume!);
   await quantizeSteps(job, journal);
-  const matrices = await collect(job, journal);
-  const written = await write(out, job, matrices);
+  const tuned = await tuneModel(job, tuningText, await collect(job, journal), journal);
+  const { matrices, loss } = tuned;
+  const written = await write(out, job, tuned);
   if (!checked.keepMeasurements!) await journal.remove();
   const warnings = [...calibration.warnings, ...matrixWarnings(matrices)];
   const seconds = (performance.now() - started) / 1000;
-  return { path: out, ...written, calibration: calibration.record, warnings, seconds };
+  return { path: out, ...written, calibration: calibration.record, loss, warnings, seconds };
 }
 
 function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOptions): void {
@@ -122,13 +128,13 @@ async function calibrate(
   source: ModelFolder,
   family: FamilySpec,
   options: QuantizeOptions,
+  samples: number,
   report: Report,
 ): Promise<Calibration> {
   const files = await readTokenizerFiles(source.path);
   const tokenizer = new Tokenizer(files);
   const template = new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
   const { calibration: path, window = 512, seed = 1, signal } = options;
-  const samples = calibrationSamples(options);
   if (!isSelfCalibration(path)) return readCalibration({ tokenizer, template }, { path, samples, window, seed, signal });
   return withEngineModel(source, family, options, (engineModel, cancel) =>
     generateCalibration(
@@ -147,37 +153,40 @@ async function calibrate(
 }
 
 /** Calibration and writing take 1 % each; a model that writes its own calibration text takes about as long as quantizing. */
-function progressReporter(blocks: number, selfCalibrated: boolean, onProgress: QuantizeOptions['onProgress']): Report {
-  const started = { calibrate: performance.now(), quantize: 0, write: 0 };
-  const calibrating = selfCalibrated ? selfCalibrationShare : 0.01;
-  const shares = { calibrate: [0, calibrating], quantize: [calibrating, 0.99], write: [0.99, 1] } as const;
-  return (phase, done, block) => {
+function progressReporter(blocks: number, options: QuantizeOptions): Report {
+  const { onProgress, tune } = options;
+  const selfCalibrated = isSelfCalibration(options.calibration);
+  const started = { calibrate: performance.now(), quantize: 0, tune: 0, write: 0 };
+  const calibrated = selfCalibrated ? selfCalibrationShare : 0.01;
+  const quantized = tune === 'off' ? 0.99 : calibrated + (0.99 - calibrated) * (1 - tuneShare);
+  const shares = { calibrate: [0, calibrated], quantize: [calibrated, quantized], tune: [quantized, 0.99], write: [0.99, 1] } as const;
+  return (phase, done, block, loss) => {
     started[phase] ||= performance.now();
     const [from, to] = shares[phase];
     const whole = from + (to - from) * done;
-    const known = done > 0.005 && (phase === 'quantize' || (phase === 'calibrate' && selfCalibrated));
+    const known = done > 0.005 && phase !== 'write' && (phase !== 'calibrate' || selfCalibrated);
     const remainingMs = known ? ((performance.now() - started[phase]) / (whole - from)) * (1 - whole) : null;
-    onProgress?.({ phase, done: whole, block, blocks, remainingMs });
+    onProgress?.({ phase, done: whole, block, blocks, loss: loss ?? null, remainingMs });
   };
 }
 
 /** Reads the chosen candidate of every matrix back from the journal. */
 async function collect({ source, family, steps, options }: Job, journal: QuantizeJournal): Promise<Quantized[]> {
-  let widths = typicalWidths(steps, options, denseBytes(source, family));
+  let widths = typicalWidths(steps, options, denseBytes(source, family, options));
   if (isMixed(options)) {
     const measured = await Promise.all(steps.map((_, index) => journal.read(index, () => false)));
     const at = (s: number, t: number, c: number): Measured => {
       const { matrix, kl } = measured[s]![t * steps[s]!.candidates[t]!.length + c]!;
       return { outputError: matrix.outputError, criterion: matrix.criterion, kl };
     };
-    widths = chooseWidths(steps, options, denseBytes(source, family), at);
+    widths = chooseWidths(steps, options, denseBytes(source, family, options), at);
   }
   const matrices: Quantized[] = [];
   for (const [s, { tensors, candidates }] of steps.entries()) {
     const count = candidates[0]!.length;
     const chosen = (index: number): boolean => widths[s]![Math.floor(index / count)] === index % count;
     const read = (await journal.read(s, chosen))!.filter((_, index) => chosen(index));
-    tensors.forEach(({ name, role }, t) => matrices.push({ name, role, ...read[t]! }));
+    tensors.forEach(({ name, role }, t) => matrices.push({ name, role, layer: engineLayer(tensors[t]!), ...read[t]! }));
   }
   return matrices;
 }
@@ -186,8 +195,9 @@ function denseTensors(source: ModelFolder, family: FamilySpec): StoredTensor[] {
   return family.tensors.filter(({ shape }) => shape.length === 1).map(({ name }) => source.stored.get(name)!);
 }
 
-function denseBytes(source: ModelFolder, family: FamilySpec): number {
-  return denseTensors(source, family).reduce((sum, tensor) => sum + tensor.bytes, 0);
+/** Tuned gains are fp32. */
+function denseBytes(source: ModelFolder, family: FamilySpec, { tune }: QuantizeOptions): number {
+  return denseTensors(source, family).reduce((sum, { bytes, shape }) => sum + (tune === 'off' ? bytes : shape[0]! * 4), 0);
 }
 
 /** Names what the journal holds: the same key, the same bytes. */
@@ -214,9 +224,12 @@ function matrixWarnings(matrices: Quantized[]): string[] {
 async function write(
   out: string,
   { source, family, calibration, options, report }: Job,
-  matrices: Quantized[],
+  { matrices, gains, loss }: Tuned,
 ): Promise<Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'>> {
-  const dense = denseTensors(source, family);
+  const dense = denseTensors(source, family).map((tensor) => {
+    const values = gains.get(tensor.name);
+    return values === undefined ? tensor : { ...tensor, dtype: 'F32', bytes: values.byteLength, values };
+  });
   const {
     bits,
     overrides,
@@ -251,6 +264,7 @@ async function write(
           ...(isMixed(options)
             ? { mixed: true, budget: options.budget, sensitivity: options.sensitivity, measure_tokens: options.measureTokens }
             : {}),
+          ...(loss === null ? {} : { tune: options.tune, tune_steps: tuneStepsOf(options), tune_windows: options.tuneWindows, tune_loss: loss }),
           overrides,
           embedding_bits: embeddingBits,
           head_bits: headBits,
@@ -267,7 +281,7 @@ async function write(
       onProgress: (done) => report('write', done, 0),
     }),
   );
-  return summarize(matrices, denseBytes(source, family));
+  return summarize(matrices, denseBytes(source, family, options));
 }
 
 function summarize(matrices: Quantized[], norms: number): Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'> {

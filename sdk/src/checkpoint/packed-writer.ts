@@ -33,7 +33,8 @@ export interface MatrixToWrite extends PackedShape {
 export interface PackedFolderContents {
   source: ModelFolder;
   packed: { name: string; matrix: MatrixToWrite; report?: TensorReport }[];
-  dense: StoredTensor[];
+  /** Copied from the source, or with other fp32 `values`. */
+  dense: (StoredTensor & { values?: Float32Array })[];
   /** Of quantization_config, besides what the matrices themselves say. */
   record: { mode: 'lat' | 'acc'; rowGroup: number; calibration: object; source: object; settings: object };
   maxShardBytes: number;
@@ -147,13 +148,15 @@ function matrixTensors(name: string, matrix: MatrixToWrite): TensorToWrite[] {
   return tensors;
 }
 
-function denseTensor(stored: StoredTensor): TensorToWrite {
+function denseTensor(stored: StoredTensor & { values?: Float32Array }): TensorToWrite {
+  const { values } = stored;
   return {
     name: stored.name,
     dtype: stored.dtype,
     shape: stored.shape,
     bytes: stored.bytes,
     data: async function* () {
+      if (values !== undefined) return yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
       const file = await open(stored.path, 'r');
       try {
         for (let done = 0; done < stored.bytes;) {

@@ -18,6 +18,9 @@ export const quantize = defineCommand({
   options: {
     bits: { rule: quantizeRules.bits as Rule & { kind: 'number' }, value: 'N', help: 'bit-planes of the linear layers; with --mode mixed their mean, such as 2.5', otherwise: '4' },
     budget: { rule: quantizeRules.budget as IntegerRule, value: 'BYTES', help: 'choose the bit-planes of every matrix so that all tensors together take no more (mode mixed)', otherwise: 'none' },
+    tune: { rule: quantizeRules.tune as Rule & { kind: 'choice' }, value: 'NAME', help: 'tune scales and norm gains against the dense model afterwards: end to end (full) or block by block, with less memory and less gain (blocks)' },
+    'tune-steps': { rule: quantizeRules.tuneSteps as IntegerRule, value: 'N', help: 'tuning steps', otherwise: '128, with blocks 32 for each' },
+    'tune-windows': { rule: quantizeRules.tuneWindows as IntegerRule, value: 'N', help: 'windows of one tuning step' },
     sensitivity: { rule: quantizeRules.sensitivity as Rule & { kind: 'choice' }, value: 'NAME', help: 'what mode mixed minimises: the measured KL divergence (kl; kl-all measures every width, which takes four times as long), output errors, or the criterion of the paper' },
     'measure-tokens': { rule: quantizeRules.measureTokens as IntegerRule, value: 'N', help: 'calibration tokens on which kl is measured' },
     override: {
@@ -59,6 +62,9 @@ export const quantize = defineCommand({
         budget: values.budget,
         sensitivity: values.sensitivity as QuantizeOptions['sensitivity'],
         measureTokens: values['measure-tokens'],
+        tune: values.tune as QuantizeOptions['tune'],
+        tuneSteps: values['tune-steps'],
+        tuneWindows: values['tune-windows'],
         samples: values.samples,
         window: values.window,
         seed: values.seed,
@@ -115,8 +121,9 @@ function showPlan(plan: QuantizePlan, terminal: Terminal): void {
   terminal.line(table(['part', 'value'], [...sizes(plan), ['memory to make it', memory]]));
 }
 
-function describe({ phase, block, blocks }: QuantizeProgress, calibration: string | undefined): string {
+function describe({ phase, block, blocks, loss }: QuantizeProgress, calibration: string | undefined): string {
   if (phase === 'calibrate') return isSelfCalibration(calibration) ? 'writing the calibration text' : 'reading the calibration text';
+  if (phase === 'tune') return `tuning${loss === null ? '' : ` · loss ${loss.toPrecision(3)}`}`;
   if (phase === 'write') return 'writing';
   return block > blocks ? 'embedding and head' : `block ${block} of ${blocks}`;
 }
