@@ -73,7 +73,7 @@ export async function importModel(latFolder: string, outFolder: string, options?
     throw new TypeError('Expected the checkpoint that the model was made from for base but received undefined');
   const out = resolve(outFolder);
   const base = await openModelFolder(await resolveModel(checked.base));
-  await checkOutput(out, base.path, checked.overwrite!);
+  await checkOutput(out, [base.path, resolve(latFolder)], checked.overwrite!);
   if (base.quantization !== null)
     throw new ShiftAddError(
       'ERR_UNSUPPORTED_MODEL',
@@ -163,11 +163,11 @@ function nothingThere(folder: string, names: string[]): ShiftAddError {
 
 /** Planes and scales are read again when they are written, so that one matrix at a time is in memory. */
 async function toMatrix(lat: LatMatrix, signal: AbortSignal | undefined, onPlanes: () => void): Promise<Imported['matrix']> {
-  const exact = exactScales(await readLatScales(lat));
+  const scaleExponent = exactScales(await readLatScales(lat))?.scaleExponent; // undefined: no codes are exact
   return {
     ...lat.shape,
-    scaleExponent: exact?.scaleExponent ?? 0,
-    scaleType: exact === null ? 'F32' : 'U16',
+    scaleExponent: scaleExponent ?? 0,
+    scaleType: scaleExponent === undefined ? 'F32' : 'U16',
     planeData: async () => {
       signal?.throwIfAborted();
       const planes = await readLatPlanes(lat);
@@ -176,7 +176,7 @@ async function toMatrix(lat: LatMatrix, signal: AbortSignal | undefined, onPlane
     },
     scales: async () => {
       const values = await readLatScales(lat);
-      return exact === null ? values : exactScales(values)!.codes;
+      return scaleExponent === undefined ? values : exactScales(values)!.codes;
     },
   };
 }

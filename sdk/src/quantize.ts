@@ -82,7 +82,7 @@ export async function quantizeModel(
   signal?.throwIfAborted();
   const out = resolve(outFolder);
   const source = await openModelFolder(await resolveModel(checkpointFolder));
-  await checkOutput(out, source.path, overwrite!);
+  await checkOutput(out, [source.path], overwrite!);
   if (source.quantization !== null) throw alreadyPacked(source.path);
   const family = describeFamily(source.config, source.configPath);
   if (window > family.contextLimit)

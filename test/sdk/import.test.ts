@@ -265,6 +265,9 @@ t.test('files that do not belong', async (t) => {
   await t.rejects(importModel(base, join(parent, 'packed'), { base }), { code: 'ERR_UNSUPPORTED_MODEL', message: /Acc\. checkpoints do.*quantize/ });
   await t.rejects(importModel(await temporaryFolder(t), join(parent, 'packed'), { base }), { code: 'ERR_NOT_FOUND', message: /has no \.pt files/ });
   await t.rejects(importModel(lat, base, { base, overwrite: true }), { code: 'ERR_OUTPUT_EXISTS', message: /checkpoint itself/ });
+  await writeFile(join(lat, 'config.json'), '{}');
+  await t.rejects(importModel(lat, lat, { base, overwrite: true }), { code: 'ERR_OUTPUT_EXISTS', message: /checkpoint itself/ });
+  await t.rejects(importModel(lat, join(parent, 'packed'), { base: llamaOdd }), bad(/matrix of 72 x 72 by the base; .* multiples of 32 x 8/));
   await t.rejects(importModel(lat, parent, { base, overwrite: true }), { code: 'ERR_OUTPUT_EXISTS', message: /not a model folder/ });
   await t.rejects(importModel(lat, join(parent, 'packed')), TypeError);
   await t.rejects(importModel(lat, join(parent, 'packed'), { base: 5 as any }), TypeError);
@@ -303,9 +306,9 @@ t.test('the engine refuses float scales that are none', async (t) => {
     await patchTensor(join(out, 'model.safetensors'), name, 8, bytesOf(Float32Array.of(value)));
     await t.rejects(loadModel(out, { verify: false }), { code: 'ERR_BAD_MODEL_FILE', message: /the up of layer 1 has an invalid scale/ }, String(value));
   }
+  await t.rejects(importModel(lat, `${out}2`, { base: out }), { code: 'ERR_UNSUPPORTED_MODEL', message: /is packed\. Pass the dense/ });
   await editJson(join(out, 'config.json'), (config) => (config.quantization_config.tensors['model.layers.1.mlp.up_proj.weight'].group_rows = 64));
   await t.rejects(loadModel(out, { verify: false }), { code: 'ERR_BAD_MODEL_FILE', message: /up_proj/ });
-  await t.rejects(importModel(lat, `${out}2`, { base: out }), { code: /ERR_BAD_MODEL_FILE|ERR_UNSUPPORTED_MODEL/ });
 });
 
 t.test('command line', async (t) => {

@@ -77,7 +77,7 @@ t.test('hostile pickles', async (t) => {
   const storage = (...items: Uint8Array[]) => pack(tuple(...items), 'Q');
   const float = global('torch.FloatStorage');
   for (const [run, message] of [
-    [attempt(pack(global('os.system'), tuple(text('echo oops')), 'R')), /x\.pt.*refers to 'os\.system', .*malicious/],
+    [attempt(pack(global('os.system'), tuple(text('echo oops')), 'R')), /x\.pt.*refers to 'os\.system', which is not among/],
     [attempt(global('builtins.eval')), /'builtins\.eval'/],
     [attempt(global('torch.storage._load_from_bytes')), /_load_from_bytes/],
     [attempt(global('torch._utils._rebuild_tensor')), /_rebuild_tensor'/],
@@ -152,9 +152,9 @@ t.test('hostile pickles', async (t) => {
   let sound = true;
   for (let i = 0; i < good.length; i++) {
     sound &&= survives(good.subarray(0, i));
-    for (let value = 0; value < 256; value++) {
+    for (const mask of [0x01, 0x02, 0x04, 0x08, 0x10, 0x20, 0x40, 0x80, 0xff]) {
       const changed = Buffer.from(good);
-      changed[i] = value;
+      changed[i]! ^= mask;
       sound &&= survives(changed);
     }
   }

@@ -34,6 +34,8 @@ export function parseLatName(name: string): { model: string; module: string; pla
 /** Checks the shapes in a file against the matrix that the base has. ERR_BAD_MODEL_FILE. */
 export function describeLatMatrix(file: TorchFile, rows: number, columns: number, planes: number): LatMatrix {
   const { path } = file.archive;
+  if (rows % wordRows !== 0 || columns % groupColumns !== 0)
+    throw badFile(path, `is for a matrix of ${rows} x ${columns} by the base; Lat. checkpoints have multiples of ${wordRows} x ${groupColumns}`);
   const signs = tensorOf(file, 'bWeight', 'I32');
   const alpha = tensorOf(file, 'alpha', 'F32');
   const expect = (name: string, found: readonly number[], wanted: (number | string)[]): void => {

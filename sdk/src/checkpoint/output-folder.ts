@@ -3,11 +3,11 @@ import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { ShiftAddError } from '../errors.js';
 
-/** Refuses an output folder that is the checkpoint, that exists without `overwrite`, or that is no model. ERR_OUTPUT_EXISTS. */
-export async function checkOutput(out: string, checkpoint: string, overwrite: boolean): Promise<void> {
+/** Refuses an output folder that is an input, that exists without `overwrite`, or that is no model. ERR_OUTPUT_EXISTS. */
+export async function checkOutput(out: string, inputs: readonly string[], overwrite: boolean): Promise<void> {
   const there = await stat(out).catch(() => null);
   if (there === null) return;
-  if (out === checkpoint)
+  if (inputs.includes(out))
     throw new ShiftAddError(
       'ERR_OUTPUT_EXISTS',
       `The output folder ${out} is the checkpoint itself. Choose another one.`,

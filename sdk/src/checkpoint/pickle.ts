@@ -266,7 +266,7 @@ class Machine {
   #global(): PickledGlobal {
     const name = `${this.#line()}.${this.#line()}`;
     if (name !== orderedDict && name !== rebuildTensor && !Object.hasOwn(storageTypes, name))
-      throw this.#bad(`refers to ${show(name)}, which a weight file has no need of: it may be malicious`);
+      throw this.#bad(`refers to ${show(name)}, which is not among what a weight file may use`);
     return new PickledGlobal(name);
   }
 
