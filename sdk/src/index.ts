@@ -20,6 +20,7 @@ export type { CompareOptions, CompareProgress, CompareResult } from './compare.j
 export type { ChoiceItem, LastWordItem, PairItem, TaskItem, TaskOptions, TaskProgress, TaskResult } from './tasks.js';
 export { evaluatePerplexity } from './model.js';
 export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quantize.js';
+export type { CalibrationRecord } from './calibration.js';
 export { planQuantization, type PlannedTensor, type QuantizePlan } from './quantize-plan.js';
 export type { QuantizeOptions, QuantizeProgress } from './quantize-settings.js';
 export { inspectModel, type InspectedTensor, type InspectResult } from './inspect.js';

@@ -6,18 +6,18 @@ import { ChatTemplate } from './chat-template.js';
 import { checkFinite } from './checkpoint/finite-weights.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
-import { readTokenizerFiles, specialIds } from './checkpoint/tokenizer-files.js';
+import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
 import type { CancelFlag, EngineModel, EnginePackedMatrix } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { Role, describeFamily, type FamilySpec } from './families/index.js';
-import { endIds, openEngineModel } from './model.js';
+import { openEngineModel } from './model.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
 import { alreadyPacked, packedBytes } from './quantize-plan.js';
 import { planSteps, type QuantizeOptions, type QuantizeProgress, type QuantizeStep } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { selectBackend } from './select-backend.js';
-import { generateCalibration } from './self-calibration.js';
+import { calibrateItself } from './self-calibration.js';
 import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
 
@@ -147,20 +147,14 @@ async function calibrate(
   const { calibration: path, window = 512, seed = 1, signal } = options;
   const samples = calibrationSamples(options);
   if (!isSelfCalibration(path)) return readCalibration({ tokenizer, template }, { path, samples, window, seed, signal });
-  return withEngineModel(source, family, options, (engineModel, cancel) =>
-    generateCalibration(
-      {
-        engineModel,
-        tokenizer,
-        template: files.chatTemplate === null ? null : template,
-        endIds: endIds(source, tokenizer),
-        specialIds: specialIds(files),
-        vocabularySize: family.vocabularySize,
-        contextLimit: family.contextLimit,
-      },
-      { samples, window, seed, cancel, signal, onProgress: (done) => report('calibrate', done, 0) },
-    ),
-  );
+  return calibrateItself(source, family, files, tokenizer, {
+    samples,
+    window,
+    seed,
+    threads: options.threads,
+    signal,
+    onProgress: (done) => report('calibrate', done, 0),
+  });
 }
 
 type Report = (phase: QuantizeProgress['phase'], done: number, block: number) => void;
@@ -180,13 +174,14 @@ function progressReporter(blocks: number, selfCalibrated: boolean, onProgress: Q
   };
 }
 
-/** Opens the dense model for `use`, which the signal cancels, and closes it. */
-async function withEngineModel<T>(
+async function runEngine(
   source: ModelFolder,
   family: FamilySpec,
+  steps: QuantizeStep[],
+  calibration: Calibration,
   { threads, signal }: QuantizeOptions,
-  use: (engineModel: EngineModel, cancel: CancelFlag) => Promise<T>,
-): Promise<T> {
+  report: Report,
+): Promise<Quantized[]> {
   const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
   const stop = (): void => void Atomics.store(flag, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
@@ -194,30 +189,11 @@ async function withEngineModel<T>(
   try {
     const open = { threads, precision: 'exact' as const, signal };
     ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
-    return await use(engineModel, flag);
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw fromEngine(error, `Quantizing ${source.path}`);
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    await engineModel?.close();
-  }
-}
-
-async function runEngine(
-  source: ModelFolder,
-  family: FamilySpec,
-  steps: QuantizeStep[],
-  calibration: Calibration,
-  options: QuantizeOptions,
-  report: Report,
-): Promise<Quantized[]> {
-  return withEngineModel(source, family, options, async (engineModel, flag) => {
     const quantizer = await engineModel.openQuantizer(calibration.tokens, calibration.samples, calibration.window);
     const matrices: Quantized[] = [];
     let before = 0;
     for (const [index, { layer, tensors, settings, share }] of steps.entries()) {
-      options.signal?.throwIfAborted();
+      signal?.throwIfAborted();
       const onDone = (done: number): void => report('quantize', before + share * done, index + 1);
       onDone(0);
       const packed = await (layer === null
@@ -231,7 +207,13 @@ async function runEngine(
     }
     await quantizer.close();
     return matrices;
-  });
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw fromEngine(error, `Quantizing ${source.path}`);
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    await engineModel?.close();
+  }
 }
 
 /** The engine counts matrices; people know tensors. */

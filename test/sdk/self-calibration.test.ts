@@ -3,14 +3,10 @@ import { readFile, readdir, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { inspectModel, loadModel, quantizeModel, type QuantizeOptions } from '../../sdk/src/index.js';
 import type { Calibration } from '../../sdk/src/calibration.js';
-import { ChatTemplate } from '../../sdk/src/chat-template.js';
 import { openModelFolder } from '../../sdk/src/checkpoint/model-folder.js';
-import { readTokenizerFiles, specialIds } from '../../sdk/src/checkpoint/tokenizer-files.js';
+import { readTokenizerFiles } from '../../sdk/src/checkpoint/tokenizer-files.js';
 import { describeFamily } from '../../sdk/src/families/index.js';
-import { endIds, openEngineModel } from '../../sdk/src/model.js';
-import { buildModelSpec } from '../../sdk/src/model-spec.js';
-import { selectBackend } from '../../sdk/src/select-backend.js';
-import { generateCalibration } from '../../sdk/src/self-calibration.js';
+import { calibrateItself } from '../../sdk/src/self-calibration.js';
 import { Tokenizer } from '../../sdk/src/tokenizer.js';
 import { shiftadd } from './cli-process.js';
 import { copyOf, editJson, join, stories, temporaryFolder } from './fixtures.js';
@@ -31,25 +27,8 @@ async function written(path: string, threads = 1, seed = 1, samples = 4): Promis
   const source = await openModelFolder(path);
   const family = describeFamily(source.config, source.configPath);
   const files = await readTokenizerFiles(path);
-  const tokenizer = new Tokenizer(files);
-  const options = { threads, precision: 'exact' } as const;
-  const { engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), options, path);
-  try {
-    return await generateCalibration(
-      {
-        engineModel,
-        tokenizer,
-        template: files.chatTemplate === null ? null : new ChatTemplate(files.chatTemplate, tokenizer.specialTokens),
-        endIds: endIds(source, tokenizer),
-        specialIds: specialIds(files),
-        vocabularySize: family.vocabularySize,
-        contextLimit: family.contextLimit,
-      },
-      { samples, window: 64, seed, cancel: new Int32Array(new SharedArrayBuffer(4)), onProgress: () => undefined },
-    );
-  } finally {
-    await engineModel.close();
-  }
+  const plan = { samples, window: 64, seed, threads, signal: undefined, onProgress: () => undefined };
+  return calibrateItself(source, family, files, new Tokenizer(files), plan);
 }
 
 t.test('a model without a chat template writes plain text; the record says so', async (t) => {
