@@ -21,6 +21,7 @@ export type { ChoiceItem, LastWordItem, PairItem, TaskItem, TaskOptions, TaskPro
 export { evaluatePerplexity } from './model.js';
 export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quantize.js';
 export { importModel, type ImportedTensor, type ImportOptions, type ImportProgress, type ImportResult } from './import.js';
+export type { CalibrationRecord } from './calibration.js';
 export { planQuantization, type PlannedTensor, type QuantizePlan } from './quantize-plan.js';
 export type { QuantizeOptions, QuantizeProgress } from './quantize-settings.js';
 export { inspectModel, type InspectedTensor, type InspectResult } from './inspect.js';

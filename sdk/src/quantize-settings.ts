@@ -58,7 +58,7 @@ export interface QuantizeOptions {
   damping?: number;
   /**
    * Path of a text file, or of a .jsonl file of {"messages": [...]}. Default 'self': the model writes chats itself, or
-   * plain text when it has no chat template.
+   * plain text when it has no chat template. That takes as long as generating samples x window tokens with the dense model.
    */
   calibration?: string;
   /** Windows of calibration tokens. Default 64, or 16 when the model writes the text itself. */

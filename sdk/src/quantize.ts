@@ -8,9 +8,8 @@ import { openModelFolder, type ModelFolder, type StoredTensor } from './checkpoi
 import { checkOutput, writeFolder } from './checkpoint/output-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
 import { packedFormatVersion } from './checkpoint/packed-tensors.js';
-import { readTokenizerFiles, specialIds } from './checkpoint/tokenizer-files.js';
+import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { Role, describeFamily, type FamilySpec } from './families/index.js';
-import { endIds } from './model.js';
 import { quantizeRules, readOptions } from './options.js';
 import { packedBytes } from './packed-bytes.js';
 import { QuantizeJournal } from './quantize-journal.js';
@@ -19,7 +18,7 @@ import { isMixed, planSteps, type QuantizeOptions, type QuantizeStep } from './q
 import { engineLayer, tuneModel, tuneSamples, tuneStepsOf, type Quantized, type Tuned } from './quantize-tune.js';
 import { quantizeSteps, withEngineModel, type Job, type Report } from './quantize-steps.js';
 import { resolveModel } from './resolve-model.js';
-import { generateCalibration } from './self-calibration.js';
+import { calibrateItself } from './self-calibration.js';
 import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
 import { chooseWidths, typicalWidths, type Measured } from './width-plan.js';
@@ -136,20 +135,14 @@ async function calibrate(
   const template = new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
   const { calibration: path, window = 512, seed = 1, signal } = options;
   if (!isSelfCalibration(path)) return readCalibration({ tokenizer, template }, { path, samples, window, seed, signal });
-  return withEngineModel(source, family, options, (engineModel, cancel) =>
-    generateCalibration(
-      {
-        engineModel,
-        tokenizer,
-        template: files.chatTemplate === null ? null : template,
-        endIds: endIds(source, tokenizer),
-        specialIds: specialIds(files),
-        vocabularySize: family.vocabularySize,
-        contextLimit: family.contextLimit,
-      },
-      { samples, window, seed, cancel, signal, onProgress: (done) => report('calibrate', done, 0) },
-    ),
-  );
+  return calibrateItself(source, family, files, tokenizer, {
+    samples,
+    window,
+    seed,
+    threads: options.threads,
+    signal,
+    onProgress: (done) => report('calibrate', done, 0),
+  });
 }
 
 /** Calibration and writing take 1 % each; a model that writes its own calibration text takes about as long as quantizing. */

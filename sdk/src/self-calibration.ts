@@ -2,15 +2,30 @@
  * Calibration without a file: the dense model itself writes chats (or plain text, when it has no chat template), which
  * shows the quantizer the states that the model is in when it is used. Only token ids are kept.
  */
-import type { Calibration } from './calibration.js';
-import type { ChatMessage, ChatTemplate } from './chat-template.js';
+import { randomIntegers, type Calibration } from './calibration.js';
+import { ChatTemplate, type ChatMessage } from './chat-template.js';
+import type { ModelFolder } from './checkpoint/model-folder.js';
+import { specialIds, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import type { CancelFlag, EngineModel, EngineSampling, EngineSession } from './engine.js';
-import { ShiftAddError } from './errors.js';
-import { randomIntegers } from './calibration.js';
+import { ShiftAddError, fromEngine } from './errors.js';
+import type { FamilySpec } from './families/index.js';
+import { endIds, openEngineModel } from './model.js';
+import { buildModelSpec } from './model-spec.js';
+import { selectBackend } from './select-backend.js';
 import type { Tokenizer } from './tokenizer.js';
 
+export interface SelfCalibrationPlan {
+  samples: number;
+  window: number;
+  seed: number;
+  threads: number | undefined;
+  signal: AbortSignal | undefined;
+  /** 0 to 1. */
+  onProgress: (done: number) => void;
+}
+
 /** The model that writes. */
-export interface CalibrationWriter {
+interface Writer {
   engineModel: EngineModel;
   tokenizer: Tokenizer;
   /** Null when the model has none. */
@@ -20,16 +35,6 @@ export interface CalibrationWriter {
   specialIds: ReadonlySet<number>;
   vocabularySize: number;
   contextLimit: number;
-}
-
-export interface SelfCalibrationPlan {
-  samples: number;
-  window: number;
-  seed: number;
-  cancel: CancelFlag;
-  signal?: AbortSignal | undefined;
-  /** 0 to 1. */
-  onProgress: (done: number) => void;
 }
 
 /** What a user writes varies more than what a model answers. */
@@ -58,10 +63,42 @@ interface Frame {
   after: number[];
 }
 
-/** ERR_CALIBRATION: the model writes nothing usable. */
-export async function generateCalibration(
-  writer: CalibrationWriter,
-  { samples, window, seed, cancel, signal, onProgress }: SelfCalibrationPlan,
+/**
+ * Lets the dense model of a folder write samples x window tokens, the same for a seed and any number of threads. Rejects
+ * with ERR_CALIBRATION when it writes nothing usable, what opening a model rejects with, or the signal's reason.
+ */
+export async function calibrateItself(
+  source: ModelFolder,
+  family: FamilySpec,
+  files: TokenizerFiles,
+  tokenizer: Tokenizer,
+  plan: SelfCalibrationPlan,
+): Promise<Calibration> {
+  const { threads, signal } = plan;
+  const cancel: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
+  const stop = (): void => void Atomics.store(cancel, 0, 1);
+  signal?.addEventListener('abort', stop, { once: true });
+  let engineModel: EngineModel | null = null;
+  try {
+    const open = { threads, precision: 'exact' as const, signal };
+    ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
+    const template = files.chatTemplate === null ? null : new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
+    const { vocabularySize, contextLimit } = family;
+    const ids = { endIds: endIds(source, tokenizer), specialIds: specialIds(files) };
+    return await write({ engineModel, tokenizer, template, ...ids, vocabularySize, contextLimit }, plan, cancel);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw fromEngine(error, `Writing the calibration text with ${source.path}`);
+  } finally {
+    signal?.removeEventListener('abort', stop);
+    await engineModel?.close();
+  }
+}
+
+async function write(
+  writer: Writer,
+  { samples, window, seed, signal, onProgress }: SelfCalibrationPlan,
+  cancel: CancelFlag,
 ): Promise<Calibration> {
   const warnings: string[] = [];
   const frame = findFrame(writer, warnings);
@@ -111,7 +148,7 @@ export async function generateCalibration(
 }
 
 /** What the chat template writes around a turn of each side, or null for plain text. */
-function findFrame(writer: CalibrationWriter, warnings: string[]): Frame | null {
+function findFrame(writer: Writer, warnings: string[]): Frame | null {
   const { template, tokenizer, contextLimit } = writer;
   if (template === null) return null;
   const plain = (why: string): null => {
@@ -141,7 +178,7 @@ function findFrame(writer: CalibrationWriter, warnings: string[]): Frame | null 
 }
 
 /** The first token of a plain text. */
-function startOf({ tokenizer, endIds, specialIds, vocabularySize }: CalibrationWriter, next: (limit: number) => number): number {
+function startOf({ tokenizer, endIds, specialIds, vocabularySize }: Writer, next: (limit: number) => number): number {
   const first = tokenizer.beginId ?? [...endIds][0];
   if (first !== undefined) return first;
   for (;;) {
@@ -164,7 +201,7 @@ class Scribe {
 
   constructor(
     private readonly session: EngineSession,
-    private readonly writer: CalibrationWriter,
+    private readonly writer: Writer,
     frame: Frame | null,
     private readonly limit: number,
     private readonly cancel: CancelFlag,

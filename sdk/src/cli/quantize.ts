@@ -14,6 +14,7 @@ export const quantize = defineCommand({
   summary: 'turn a dense checkpoint (a Hugging Face folder) into a packed model folder',
   details: [
     'The linear layers, the embedding and the output head become bit-planes with scales that are sums of powers of two. The calibration text shows the quantizer which errors matter; take one like what the model will be used for.',
+    'Without a calibration text, the model first writes one itself: chats, or plain text when it has no chat template. That takes as long as it takes to generate samples x window tokens, by default 8,192, with the dense model: some minutes for a small one, longer than quantizing for a large one.',
   ],
   options: {
     bits: { rule: quantizeRules.bits as Rule & { kind: 'number' }, value: 'N', help: 'bit-planes of the linear layers; with --mode mixed their mean, such as 2.5', otherwise: '4' },
@@ -46,7 +47,8 @@ export const quantize = defineCommand({
     ...outputOptions,
   },
   examples: [
-    { command: 'shiftadd quantize ./SmolLM2-135M-Instruct ./packed --calibration chats.jsonl', does: 'four bit-planes, six for the embedding' },
+    { command: 'shiftadd quantize ./SmolLM2-135M-Instruct ./packed', does: 'four bit-planes, six for the embedding, calibrated on chats that the model writes' },
+    { command: 'shiftadd quantize ./SmolLM2-135M-Instruct ./packed --calibration chats.jsonl', does: 'the same, calibrated on chats of your own' },
     { command: 'shiftadd quantize ./checkpoint ./packed --bits 3 --override down_proj=4 --calibration book.txt', does: 'three, but four for the down projections' },
     { command: 'shiftadd quantize ./checkpoint ./packed --budget 56000000 --calibration chats.jsonl', does: 'each matrix as wide as pays off, 56 MB in all' },
   ],
