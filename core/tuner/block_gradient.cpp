@@ -81,7 +81,9 @@ BlockGradient::BlockGradient(const ModelSpec& spec, Backend& backend, uint32_t w
 }
 
 size_t BlockGradient::outputs(size_t index) const {
-  return index == kQuery ? query_ : index == kKey || index == kValue ? key_ : index == kGate || index == kUp ? feed_forward_ : hidden_;
+  if (index == kQuery) return query_;
+  if (index == kKey || index == kValue) return key_;
+  return index == kGate || index == kUp ? feed_forward_ : hidden_;
 }
 size_t BlockGradient::inputs(size_t index) const {
   return index == kOutput ? query_ : index == kDown ? feed_forward_ : hidden_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdint>
 #include <cstring>
 
 #include "core/half.h"
@@ -45,9 +46,21 @@ struct FromBfloat16 {
 constexpr size_t kMostLines = 32;   // the widest panel
 constexpr size_t kLinePart = 64;    // elements of each line at a time: all lines of a panel stay in the level-1 cache
 
+typedef float Four __attribute__((vector_size(16)));
+
+// Four of the eight floats of x and y by their numbers.
+template <int kFirst, int kSecond, int kThird, int kFourth>
+Four pick(Four x, Four y) {
+#if defined(__clang__)
+  return __builtin_shufflevector(x, y, kFirst, kSecond, kThird, kFourth);
+#else
+  typedef int32_t Numbers __attribute__((vector_size(16)));
+  return __builtin_shuffle(x, y, Numbers{kFirst, kSecond, kThird, kFourth});
+#endif
+}
+
 // out[k * width + i] = lines[i * along + k], four by four.
 void transpose(const float* lines, size_t along, size_t count, size_t depth, size_t width, float* out) {
-  typedef float Four __attribute__((vector_size(16)));
   size_t i = 0;
   for (; i + 4 <= count; i += 4) {
     size_t k = 0;
@@ -57,12 +70,12 @@ void transpose(const float* lines, size_t along, size_t count, size_t depth, siz
       std::memcpy(&r1, lines + (i + 1) * along + k, 16);
       std::memcpy(&r2, lines + (i + 2) * along + k, 16);
       std::memcpy(&r3, lines + (i + 3) * along + k, 16);
-      const Four a = __builtin_shufflevector(r0, r1, 0, 4, 1, 5), b = __builtin_shufflevector(r0, r1, 2, 6, 3, 7);
-      const Four c = __builtin_shufflevector(r2, r3, 0, 4, 1, 5), d = __builtin_shufflevector(r2, r3, 2, 6, 3, 7);
-      r0 = __builtin_shufflevector(a, c, 0, 1, 4, 5);
-      r1 = __builtin_shufflevector(a, c, 2, 3, 6, 7);
-      r2 = __builtin_shufflevector(b, d, 0, 1, 4, 5);
-      r3 = __builtin_shufflevector(b, d, 2, 3, 6, 7);
+      const Four a = pick<0, 4, 1, 5>(r0, r1), b = pick<2, 6, 3, 7>(r0, r1);
+      const Four c = pick<0, 4, 1, 5>(r2, r3), d = pick<2, 6, 3, 7>(r2, r3);
+      r0 = pick<0, 1, 4, 5>(a, c);
+      r1 = pick<2, 3, 6, 7>(a, c);
+      r2 = pick<0, 1, 4, 5>(b, d);
+      r3 = pick<2, 3, 6, 7>(b, d);
       std::memcpy(out + k * width + i, &r0, 16);
       std::memcpy(out + (k + 1) * width + i, &r1, 16);
       std::memcpy(out + (k + 2) * width + i, &r2, 16);
@@ -159,7 +172,8 @@ void DenseProduct::multiply(size_t rows, size_t columns, size_t depth, const Fac
                             size_t c_stride, bool accumulate) {
   const size_t height = kernel_.height, width = kernel_.width;
   const size_t slice_depth = std::min(depth, kSliceDepth);
-  const size_t slice_columns = std::min(round_up(columns, width), kSliceFloats / std::max<size_t>(slice_depth, 1) / width * width);
+  const size_t slice_columns =
+      std::min(round_up(columns, width), kSliceFloats / std::max<size_t>(slice_depth, 1) / width * width);
   if (const size_t needed = round_up(rows, height) * slice_depth; a_panels_.size() < needed) a_panels_.resize(needed);
   if (const size_t needed = slice_columns * slice_depth; b_panels_.size() < needed) b_panels_.resize(needed);
   if (!accumulate && depth == 0)

@@ -1,4 +1,4 @@
-// The tuner: its product and gradients are right, its loss is what sessions give, steps lower it, results do not depend on
+// The tuner: its gradients are right, its loss is what sessions give, steps lower it, results do not depend on
 // threads, a saved state resumes with the same bits, and misuse is refused.
 #include "core/tuner/tuner.h"
 
@@ -11,7 +11,6 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "core/quantizer/pipeline.h"
-#include "core/tuner/dense_product.h"
 #include "test/native/random_model.h"
 #include "test/native/tap.h"
 
@@ -63,10 +62,11 @@ struct Pair {
     std::normal_distribution<float> distribution;
     return distribution(random);
   }
-  void dense_tensor(RandomModel& model, Role role, uint32_t layer, uint32_t rows, uint32_t columns, const std::vector<float>& values) {
+  void dense_tensor(RandomModel& model, Role role, uint32_t layer, uint32_t rows, uint32_t columns,
+                    const std::vector<float>& values) {
     const double offset = model.place(values.data(), values.size() * 4);
-    model.tensor({double(role), double(layer), 0, 0, double(rows), double(columns), 0, offset, values.size() * 4.0, 0, 0, 0, 0,
-                  0, 0, 0, -1});
+    model.tensor({double(role), double(layer), 0, 0, double(rows), double(columns), 0, offset, values.size() * 4.0, 0, 0,
+                  0, 0, 0, 0, 0, -1});
   }
   void norm(Role role, uint32_t layer) {
     std::vector<float> gain(kHidden);
@@ -90,9 +90,9 @@ struct Pair {
     const double planes = packed.place(weights.planes.data(), weights.planes.size());
     const double scales = packed.place(weights.scales.data(), weights.scales.size() * 2);
     const double row_scales = packed.place(weights.row_scales.data(), weights.row_scales.size() * 2);
-    packed.tensor({double(role), double(layer), 1, 0, double(rows), double(columns), 0, planes, double(weights.planes.size()),
-                   double(shape.planes), double(shape.group_rows), double(shape.group_columns), double(shape.scale_exponent),
-                   0, scales, weights.scales.size() * 2.0, shape.has_row_scales ? 0.0 : -1.0,
+    packed.tensor({double(role), double(layer), 1, 0, double(rows), double(columns), 0, planes,
+                   double(weights.planes.size()), double(shape.planes), double(shape.group_rows),
+                   double(shape.group_columns), double(shape.scale_exponent), 0, scales, weights.scales.size() * 2.0, shape.has_row_scales ? 0.0 : -1.0,
                    shape.has_row_scales ? row_scales : 0, weights.row_scales.size() * 2.0});
     matrices.push_back(std::move(item));
   }
@@ -117,7 +117,8 @@ std::unique_ptr<Model> open_model(const RandomModel& file, int threads) {
 std::unique_ptr<Tuner> open_tuner(const Model& model, const Pair& pair) {
   std::unique_ptr<Tuner> tuner;
   bool good = Tuner::open(model, &tuner).ok();
-  for (const Matrix& matrix : pair.matrices) good = good && tuner->set_matrix(matrix.role, matrix.layer, matrix.packed).ok();
+  for (const Matrix& matrix : pair.matrices)
+    good = good && tuner->set_matrix(matrix.role, matrix.layer, matrix.packed).ok();
   if (!good) tap::check(false, "a tuner opens");
   return tuner;
 }
@@ -127,58 +128,6 @@ std::vector<int32_t> random_tokens(size_t count) {
   std::vector<int32_t> tokens(count);
   for (int32_t& token : tokens) token = static_cast<int32_t>(random() % kVocabulary);
   return tokens;
-}
-
-void test_product() {
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  const size_t shapes[][3] = {{1, 1, 1}, {5, 7, 3}, {6, 16, 256}, {13, 33, 257}, {97, 270, 130}, {12, 40, 2100}, {100, 2090, 70}};
-  const std::unique_ptr<Backend> backend = backend_of(3);
-  for (const ProductKernel& kernel : product_kernels()) {
-    double worst = 0;
-    for (const auto& [rows, columns, depth] : shapes)
-      for (int kind = 0; kind < 8; ++kind) {
-        const bool a_transposed = kind & 1, b_transposed = kind & 2, accumulate = kind & 4;
-        const size_t a_stride = (a_transposed ? rows : depth) + 3, b_stride = (b_transposed ? depth : columns) + 1;
-        std::vector<float> a((a_transposed ? depth : rows) * a_stride), b((b_transposed ? columns : depth) * b_stride);
-        for (float& value : a) value = normal(random);
-        for (float& value : b) value = normal(random);
-        const size_t stride = columns + 2;
-        std::vector<float> c(rows * stride, 7.0f);
-        DenseProduct product(kind % 3 == 0 ? nullptr : backend.get(), kernel);
-        product.multiply(rows, columns, depth, {a.data(), a_stride, a_transposed}, {b.data(), b_stride, b_transposed}, c.data(),
-                         stride, accumulate);
-        for (size_t i = 0; i < rows; ++i)
-          for (size_t j = 0; j < stride; ++j) {
-            double sum = accumulate || j >= columns ? 7 : 0;
-            for (size_t k = 0; j < columns && k < depth; ++k)
-              sum += double{a[a_transposed ? k * a_stride + i : i * a_stride + k]} *
-                     b[b_transposed ? j * b_stride + k : k * b_stride + j];
-            worst = std::max(worst, std::fabs(sum - c[i * stride + j]) / std::sqrt(static_cast<double>(depth)));
-          }
-      }
-    tap::check(worst < 3e-6, std::string(kernel.isa) + ": products at odd sizes equal double precision");
-    tap::note("%s: largest error %.2g", kernel.isa, worst);
-  }
-  // 16-bit factors are widened while they are packed.
-  std::vector<uint16_t> half(50 * 30), brain(50 * 30);
-  std::vector<float> half_wide, brain_wide, left(20 * 30), expected(20 * 50), got(20 * 50);
-  for (size_t i = 0; i < half.size(); ++i) {
-    half[i] = float_to_half(normal(random));
-    brain[i] = static_cast<uint16_t>(0x3f80 + random() % 200);
-    half_wide.push_back(half_to_float(half[i]));
-    brain_wide.push_back(bfloat16_to_float(brain[i]));
-  }
-  for (float& value : left) value = normal(random);
-  DenseProduct product(backend.get());
-  bool same = true;
-  for (int kind = 0; kind < 2; ++kind) {
-    product.multiply(20, 50, 30, {left.data(), 30}, {kind ? half_wide.data() : brain_wide.data(), 30, true}, expected.data(), 50);
-    product.multiply(20, 50, 30, {left.data(), 30},
-                     {kind ? half.data() : brain.data(), 30, true, kind ? DType::f16 : DType::bf16}, got.data(), 50);
-    same = same && expected == got;
-  }
-  tap::check(same, "f16 and bf16 factors are those widened to f32");
 }
 
 void test_gradients(const Pair& pair) {
@@ -216,7 +165,8 @@ void test_gradients(const Pair& pair) {
       const float step = 4e-3f;
       double losses[2];
       for (int side = 0; side < 2; ++side) {
-        for (size_t i = 0; i < range.count; ++i) parameters.deltas(range)[i] = base[i] + (side ? step : -step) * direction[i];
+        for (size_t i = 0; i < range.count; ++i)
+          parameters.deltas(range)[i] = base[i] + (side ? step : -step) * direction[i];
         losses[side] = loss_at();
       }
       std::copy(base.begin(), base.end(), parameters.deltas(range));
@@ -380,7 +330,8 @@ void test_blocks(const Pair& pair) {
   (void)tuner->loss(tokens, kWindows, kWindow, &after, Cancel());
   tap::check(after < before, "tuning block by block lowers the divergence");
   const uint32_t chosen[] = {0};
-  tap::check(tuner->block_step(chosen, kRates, &after, Cancel()).code == Code::invalid_argument, "no step after the last block");
+  tap::check(tuner->block_step(chosen, kRates, &after, Cancel()).code == Code::invalid_argument,
+             "no step after the last block");
 }
 
 void test_misuse(const Pair& pair) {
@@ -411,7 +362,8 @@ void test_misuse(const Pair& pair) {
   double loss = 0;
   refused(tuner->step(tokens, 3, kWindow, kRates, &loss, Cancel()), "tokens that are not windows x window");
   refused(tuner->step(tokens, 0, 0, kRates, &loss, Cancel()), "no windows");
-  refused(tuner->step(random_tokens(kContext + 1), 1, kContext + 1, kRates, &loss, Cancel()), "a window beyond the context");
+  refused(tuner->step(random_tokens(kContext + 1), 1, kContext + 1, kRates, &loss, Cancel()),
+          "a window beyond the context");
   refused(tuner->step(tokens, 2, kWindow, TuneRates{{-1, 0, 0}}, &loss, Cancel()), "a negative rate");
   refused(tuner->step(tokens, 2, kWindow, TuneRates{{NAN, 0, 0}}, &loss, Cancel()), "a rate that is no number");
   tokens[5] = kVocabulary;
@@ -447,15 +399,43 @@ void test_misuse(const Pair& pair) {
              "a loss that is not finite is reported and changes nothing");
 }
 
+void test_c_interface(const Pair& pair) {
+  sa_model* model = nullptr;
+  sa_tuner* tuner = nullptr;
+  bool refused = sa_tuner_open(nullptr, &tuner) != 0 && pair.dense.open(0, 1, &model) == 0 && sa_tuner_open(model, nullptr) != 0;
+  refused = refused && sa_tuner_open(model, &tuner) == 0 && sa_tuner_set(tuner, 4, 0, nullptr) != 0;
+  double loss = 0;
+  const sa_tune_rates rates{};
+  const int32_t token = 1;
+  refused = refused && sa_tuner_step(tuner, nullptr, 1, 1, &rates, &loss, nullptr) != 0 &&
+            sa_tuner_step(tuner, &token, -1, -1, &rates, &loss, nullptr) != 0 &&
+            sa_tuner_step(tuner, &token, 1, 1, nullptr, &loss, nullptr) != 0 &&
+            sa_tuner_loss(tuner, &token, 1, 1, nullptr, nullptr) != 0 && sa_tuner_next_block(nullptr, nullptr) != 0 &&
+            sa_tuner_begin_blocks(tuner, nullptr, 1, 1) != 0 && sa_tuner_gains(tuner, -1, -1, nullptr, 0) != 0;
+  float gain = 0;
+  sa_packed_info info;
+  refused = refused && sa_tuner_gains(tuner, -1, -1, &gain, 1) != 0 && sa_tuner_describe(tuner, 4, -1, &info) != 0 &&
+            sa_tuner_state_size(nullptr) == 0 && sa_tuner_load_state(tuner, nullptr, 0) != 0;
+  tap::check(refused, "the C interface refuses null pointers and negative numbers");
+  std::vector<float> state(sa_tuner_state_size(tuner));
+  tap::check(sa_tuner_loss(tuner, &token, 1, 1, &loss, nullptr) == 0 && std::fabs(loss) < 1e-6 &&
+                 sa_tuner_save_state(tuner, state.data(), state.size()) == 0 &&
+                 sa_tuner_load_state(tuner, state.data(), state.size()) == 0,
+             "the C interface runs");
+  sa_tuner_close(tuner);
+  sa_tuner_close(nullptr);
+  sa_model_close(model);
+}
+
 }  // namespace
 
 int main() {
   const Pair pair;
-  test_product();
   test_gradients(pair);
   test_loss(pair);
   test_steps(pair);
   test_blocks(pair);
   test_misuse(pair);
+  test_c_interface(pair);
   return tap::finish();
 }
