@@ -92,7 +92,8 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
     const Tokens tokens = windows_of(info);
     if (tokens == nullptr) return env.Undefined();
     const int32_t windows = whole(info[1]), window = whole(info[2]);
-    const auto work = [state = state, tokens, windows, window, rates = rates_of(info[3])](double* loss, const int32_t* cancel) {
+    const auto work = [state = state, tokens, windows, window, rates = rates_of(info[3])](double* loss,
+                                                                                       const int32_t* cancel) {
       return sa_tuner_step(state->handle, tokens->data(), windows, window, &rates, loss, cancel);
     };
     return run_loss(env, work, info[4]);

@@ -10,8 +10,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
-#include "core/quantizer/pipeline.h"
-#include "test/native/random_model.h"
+#include "test/native/model_pair.h"
 #include "test/native/tap.h"
 
 using namespace shiftadd;
@@ -19,84 +18,6 @@ using namespace shiftadd;
 namespace {
 
 constexpr uint32_t kWindows = 3, kWindow = 140;  // more queries than one part of the attention
-
-struct Matrix {
-  Role role;
-  uint32_t layer;
-  std::vector<float> dense;
-  PackedWeights packed;
-};
-
-// A random dense model and the same model quantized, with every kind of packed shape among its matrices.
-struct Pair {
-  RandomModel dense, packed;
-  std::vector<Matrix> matrices;
-  std::mt19937 random{5};
-
-  Pair() {
-    for (RandomModel* model : {&dense, &packed}) {
-      model->bytes.clear();
-      model->spec.resize(kSpecHeader + kHeadSize / 2);
-      model->spec[12] = 0;
-    }
-    const struct {
-      Role role;
-      uint32_t rows, columns;
-    } shapes[] = {{Role::query, kHeads * kHeadSize, kHidden}, {Role::key, kKvHeads * kHeadSize, kHidden},
-                  {Role::value, kKvHeads * kHeadSize, kHidden}, {Role::attention_output, kHidden, kHeads * kHeadSize},
-                  {Role::gate, kFeed, kHidden}, {Role::up, kFeed, kHidden}, {Role::down, kHidden, kFeed}};
-    matrix(Role::embedding, 0, kVocabulary, kHidden);
-    norm(Role::final_norm, 0);
-    for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      norm(Role::attention_norm, layer);
-      norm(Role::feed_forward_norm, layer);
-      for (const auto& shape : shapes) matrix(shape.role, layer, shape.rows, shape.columns);
-    }
-    for (RandomModel* model : {&dense, &packed}) {
-      std::FILE* file = std::fopen(model->path.c_str(), "wb");
-      std::fwrite(model->bytes.data(), 1, model->bytes.size(), file);
-      std::fclose(file);
-    }
-  }
-  float normal() {
-    std::normal_distribution<float> distribution;
-    return distribution(random);
-  }
-  void dense_tensor(RandomModel& model, Role role, uint32_t layer, uint32_t rows, uint32_t columns,
-                    const std::vector<float>& values) {
-    const double offset = model.place(values.data(), values.size() * 4);
-    model.tensor({double(role), double(layer), 0, 0, double(rows), double(columns), 0, offset, values.size() * 4.0, 0, 0,
-                  0, 0, 0, 0, 0, -1});
-  }
-  void norm(Role role, uint32_t layer) {
-    std::vector<float> gain(kHidden);
-    for (float& value : gain) value = 1 + 0.3f * normal();
-    dense_tensor(dense, role, layer, 1, kHidden, gain);
-    dense_tensor(packed, role, layer, 1, kHidden, gain);
-  }
-  void matrix(Role role, uint32_t layer, uint32_t rows, uint32_t columns) {
-    Matrix item{role, layer, std::vector<float>(size_t{rows} * columns), {}};
-    for (float& value : item.dense) value = 0.25f * normal();
-    dense_tensor(dense, role, layer, rows, columns, item.dense);
-    QuantizeSettings settings;
-    settings.planes = 2 + matrices.size() % 2;
-    settings.group_rows = matrices.size() % 3 == 0 ? 16 : 36;
-    settings.group_columns = matrices.size() % 4 == 1 ? 1 : 8;
-    settings.row_scales = matrices.size() % 5 != 2;
-    QuantizeReport report;
-    (void)quantize_matrix(item.dense.data(), rows, columns, nullptr, settings, {}, {}, &item.packed, &report);
-    const PackedWeights& weights = item.packed;
-    const PackedShape& shape = weights.shape;
-    const double planes = packed.place(weights.planes.data(), weights.planes.size());
-    const double scales = packed.place(weights.scales.data(), weights.scales.size() * 2);
-    const double row_scales = packed.place(weights.row_scales.data(), weights.row_scales.size() * 2);
-    packed.tensor({double(role), double(layer), 1, 0, double(rows), double(columns), 0, planes,
-                   double(weights.planes.size()), double(shape.planes), double(shape.group_rows),
-                   double(shape.group_columns), double(shape.scale_exponent), 0, scales, weights.scales.size() * 2.0, shape.has_row_scales ? 0.0 : -1.0,
-                   shape.has_row_scales ? row_scales : 0, weights.row_scales.size() * 2.0});
-    matrices.push_back(std::move(item));
-  }
-};
 
 std::unique_ptr<Backend> backend_of(int threads) {
   CpuOptions options;
@@ -114,10 +35,10 @@ std::unique_ptr<Model> open_model(const RandomModel& file, int threads) {
   return model;
 }
 
-std::unique_ptr<Tuner> open_tuner(const Model& model, const Pair& pair) {
+std::unique_ptr<Tuner> open_tuner(const Model& model, const ModelPair& pair) {
   std::unique_ptr<Tuner> tuner;
   bool good = Tuner::open(model, &tuner).ok();
-  for (const Matrix& matrix : pair.matrices)
+  for (const PairMatrix& matrix : pair.matrices)
     good = good && tuner->set_matrix(matrix.role, matrix.layer, matrix.packed).ok();
   if (!good) tap::check(false, "a tuner opens");
   return tuner;
@@ -130,7 +51,7 @@ std::vector<int32_t> random_tokens(size_t count) {
   return tokens;
 }
 
-void test_gradients(const Pair& pair) {
+void test_gradients(const ModelPair& pair) {
   const std::unique_ptr<Model> model = open_model(pair.dense, 2);
   const std::unique_ptr<Tuner> tuner = open_tuner(*model, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -224,7 +145,7 @@ double session_divergence(const Model& dense, const Model& packed, const std::ve
   return sum / (kWindows * kWindow);
 }
 
-void test_loss(const Pair& pair) {
+void test_loss(const ModelPair& pair) {
   const std::unique_ptr<Model> dense = open_model(pair.dense, 2), packed = open_model(pair.packed, 2);
   const std::unique_ptr<Tuner> tuner = open_tuner(*dense, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -247,7 +168,7 @@ struct Run {
 
 const TuneRates kRates{{1e-2f, 5e-3f, 5e-3f}};
 
-Run run_steps(const Pair& pair, int threads, int steps, bool interrupted) {
+Run run_steps(const ModelPair& pair, int threads, int steps, bool interrupted) {
   const std::unique_ptr<Model> model = open_model(pair.dense, threads);
   std::unique_ptr<Tuner> tuner = open_tuner(*model, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -263,7 +184,7 @@ Run run_steps(const Pair& pair, int threads, int steps, bool interrupted) {
       (void)tuner->load_state(run.state);
     }
   }
-  for (const Matrix& matrix : pair.matrices) {
+  for (const PairMatrix& matrix : pair.matrices) {
     PackedWeights weights;
     if (!tuner->matrix(matrix.role, matrix.layer, &weights).ok()) continue;
     run.codes.insert(run.codes.end(), weights.scales.begin(), weights.scales.end());
@@ -274,7 +195,7 @@ Run run_steps(const Pair& pair, int threads, int steps, bool interrupted) {
 
 bool same(const Run& a, const Run& b) { return a.losses == b.losses && a.state == b.state && a.codes == b.codes; }
 
-void test_steps(const Pair& pair) {
+void test_steps(const ModelPair& pair) {
   const Run one = run_steps(pair, 1, 8, false);
   tap::check(one.losses.size() == 8 && one.losses.back() < 0.8 * one.losses.front(), "steps lower the loss");
   tap::note("loss %.5f -> %.5f", one.losses.front(), one.losses.back());
@@ -294,7 +215,7 @@ void test_steps(const Pair& pair) {
   tap::check(good && before != after, "gains are tuned and read back");
   std::unique_ptr<Tuner> again;
   (void)Tuner::open(*model, &again);
-  for (const Matrix& matrix : pair.matrices) {
+  for (const PairMatrix& matrix : pair.matrices) {
     PackedWeights weights;
     good = good && tuner->matrix(matrix.role, matrix.layer, &weights).ok() && weights.planes == matrix.packed.planes &&
            std::all_of(weights.scales.begin(), weights.scales.end(), valid_scale) &&
@@ -310,7 +231,7 @@ void test_steps(const Pair& pair) {
   tap::check(good && loss == expected, "matrices are read back as the loss uses them");
 }
 
-void test_blocks(const Pair& pair) {
+void test_blocks(const ModelPair& pair) {
   const std::unique_ptr<Model> model = open_model(pair.dense, 2);
   const std::unique_ptr<Tuner> tuner = open_tuner(*model, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -334,7 +255,7 @@ void test_blocks(const Pair& pair) {
              "no step after the last block");
 }
 
-void test_misuse(const Pair& pair) {
+void test_misuse(const ModelPair& pair) {
   const std::unique_ptr<Model> model = open_model(pair.dense, 1), packed = open_model(pair.packed, 1);
   std::unique_ptr<Tuner> tuner;
   tap::check(Tuner::open(*packed, &tuner).code == Code::unsupported, "a packed model is refused");
@@ -399,11 +320,11 @@ void test_misuse(const Pair& pair) {
              "a loss that is not finite is reported and changes nothing");
 }
 
-void test_c_interface(const Pair& pair) {
+void test_c_interface(const ModelPair& pair) {
   sa_model* model = nullptr;
   sa_tuner* tuner = nullptr;
-  bool refused = sa_tuner_open(nullptr, &tuner) != 0 && pair.dense.open(0, 1, &model) == 0 && sa_tuner_open(model, nullptr) != 0;
-  refused = refused && sa_tuner_open(model, &tuner) == 0 && sa_tuner_set(tuner, 4, 0, nullptr) != 0;
+  bool refused = sa_tuner_open(nullptr, &tuner) != 0 && pair.dense.open(0, 1, &model) == 0;
+  refused = refused && sa_tuner_open(model, nullptr) != 0 && sa_tuner_open(model, &tuner) == 0 && sa_tuner_set(tuner, 4, 0, nullptr) != 0;
   double loss = 0;
   const sa_tune_rates rates{};
   const int32_t token = 1;
@@ -430,7 +351,7 @@ void test_c_interface(const Pair& pair) {
 }  // namespace
 
 int main() {
-  const Pair pair;
+  const ModelPair pair;
   test_gradients(pair);
   test_loss(pair);
   test_steps(pair);
