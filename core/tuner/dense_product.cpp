@@ -1,6 +1,8 @@
 #include "core/tuner/dense_product.h"
 
 #include <algorithm>
+#include <bit>
+#include <cstdint>
 #include <cstring>
 
 #include "core/half.h"
@@ -17,47 +19,99 @@ void product_tile_avx512(const float* a, const float* b, size_t depth, float* c,
 namespace {
 
 constexpr size_t kLargestTile = 12 * 32;
-// Depth of one pass over a tile: a panel of B (32 KiB at 32 columns, 16 KiB at 16) stays in the level-1 cache.
-constexpr size_t kDepth = 256;
+// Most depth of one pass over a tile: a panel of B (40 KiB at 32 columns, 20 KiB at 16) stays in the level-1 cache.
+constexpr size_t kDepth = 320;
 // Depth and number of floats of B that are packed at once (8 MiB).
-constexpr size_t kSliceDepth = 4 * kDepth;
+constexpr size_t kSliceDepth = 1280;
 constexpr size_t kSliceFloats = size_t{2} << 20;
 // Tile of C of one item of parallel work; multiples of every kernel's height and width. The panels of A of one pass
-// (96 KiB) stay in the level-2 cache.
+// (120 KiB) stay in the level-2 cache.
 constexpr size_t kItemRows = 96;
 constexpr size_t kItemColumns = 256;
 
 size_t round_up(size_t value, size_t step) { return (value + step - 1) / step * step; }
 
-struct FromFloat {
-  typedef float Stored;
-  static float widen(float value) { return value; }
-};
+// Sixteen-bit floats without branches, so that loops over them are vectorised; the same values as core/half.h gives.
 struct FromHalf {
-  typedef uint16_t Stored;
-  static float widen(uint16_t value) { return half_to_float(value); }
+  static float widen(uint16_t half) {
+    const uint32_t magnitude = (half & 0x7fffu) << 13, sign = (half & 0x8000u) << 16;
+    const uint32_t finite = std::bit_cast<uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112f);
+    return std::bit_cast<float>(sign | (magnitude < 0x0f800000 ? finite : magnitude | 0x7f800000));
+  }
 };
 struct FromBfloat16 {
-  typedef uint16_t Stored;
   static float widen(uint16_t value) { return bfloat16_to_float(value); }
 };
 
-// Copies `count` (at most `width`) lines of `depth` elements into out[k][width]; `along` is the distance between lines and
-// `deep` the distance between the elements of one, one of them being 1.
+constexpr size_t kMostLines = 32;   // the widest panel
+constexpr size_t kLinePart = 64;    // elements of each line at a time: all lines of a panel stay in the level-1 cache
+
+typedef float Four __attribute__((vector_size(16)));
+
+// Four of the eight floats of x and y by their numbers.
+template <int kFirst, int kSecond, int kThird, int kFourth>
+Four pick(Four x, Four y) {
+#if defined(__clang__)
+  return __builtin_shufflevector(x, y, kFirst, kSecond, kThird, kFourth);
+#else
+  typedef int32_t Numbers __attribute__((vector_size(16)));
+  return __builtin_shuffle(x, y, Numbers{kFirst, kSecond, kThird, kFourth});
+#endif
+}
+
+// out[k * width + i] = lines[i * along + k], four by four.
+void transpose(const float* lines, size_t along, size_t count, size_t depth, size_t width, float* out) {
+  size_t i = 0;
+  for (; i + 4 <= count; i += 4) {
+    size_t k = 0;
+    for (; k + 4 <= depth; k += 4) {
+      Four r0, r1, r2, r3;
+      std::memcpy(&r0, lines + i * along + k, 16);
+      std::memcpy(&r1, lines + (i + 1) * along + k, 16);
+      std::memcpy(&r2, lines + (i + 2) * along + k, 16);
+      std::memcpy(&r3, lines + (i + 3) * along + k, 16);
+      const Four a = pick<0, 4, 1, 5>(r0, r1), b = pick<2, 6, 3, 7>(r0, r1);
+      const Four c = pick<0, 4, 1, 5>(r2, r3), d = pick<2, 6, 3, 7>(r2, r3);
+      r0 = pick<0, 1, 4, 5>(a, c);
+      r1 = pick<2, 3, 6, 7>(a, c);
+      r2 = pick<0, 1, 4, 5>(b, d);
+      r3 = pick<2, 3, 6, 7>(b, d);
+      std::memcpy(out + k * width + i, &r0, 16);
+      std::memcpy(out + (k + 1) * width + i, &r1, 16);
+      std::memcpy(out + (k + 2) * width + i, &r2, 16);
+      std::memcpy(out + (k + 3) * width + i, &r3, 16);
+    }
+    for (; k < depth; ++k)
+      for (size_t l = i; l < i + 4; ++l) out[k * width + l] = lines[l * along + k];
+  }
+  for (; i < count; ++i)
+    for (size_t k = 0; k < depth; ++k) out[k * width + i] = lines[i * along + k];
+}
+
+// Copies `count` (at most `width`) lines of `depth` elements into out[k][width], the rest of it zeros; `along` is the
+// distance between lines and `deep` the distance between the elements of one, one of them being 1.
+void pack_floats(const float* source, size_t along, size_t deep, size_t count, size_t depth, size_t width, float* out) {
+  if (along != 1) {
+    for (size_t k = 0; k < depth; k += kLinePart)
+      transpose(source + k, along, count, std::min(kLinePart, depth - k), width, out + k * width);
+  } else {
+    for (size_t k = 0; k < depth; ++k) std::memcpy(out + k * width, source + k * deep, count * sizeof(float));
+  }
+}
+
 template <class Type>
-void pack_panel(const typename Type::Stored* source, size_t along, size_t deep, size_t count, size_t depth, size_t width,
-                float* out) {
-  if (count < width) std::fill(out, out + depth * width, 0.0f);
-  if (along == 1) {
+void pack_halves(const uint16_t* source, size_t along, size_t deep, size_t count, size_t depth, size_t width, float* out) {
+  if (along != 1) {
+    float lines[kMostLines * kLinePart];
+    for (size_t first = 0; first < depth; first += kLinePart) {
+      const size_t part = std::min(kLinePart, depth - first);
+      for (size_t i = 0; i < count; ++i)
+        for (size_t k = 0; k < part; ++k) lines[i * kLinePart + k] = Type::widen(source[i * along + first + k]);
+      transpose(lines, kLinePart, count, part, width, out + first * width);
+    }
+  } else {
     for (size_t k = 0; k < depth; ++k)
       for (size_t i = 0; i < count; ++i) out[k * width + i] = Type::widen(source[k * deep + i]);
-    return;
-  }
-  // Sixteen elements of each line at a time: the lines of the panel stay in the level-1 cache.
-  for (size_t first = 0; first < depth; first += 16) {
-    const size_t last = std::min(depth, first + 16);
-    for (size_t i = 0; i < count; ++i)
-      for (size_t k = first; k < last; ++k) out[k * width + i] = Type::widen(source[i * along + k]);
   }
 }
 
@@ -67,12 +121,12 @@ void pack(const Factor& factor, bool lines_are_rows, size_t first_line, size_t f
   const bool rows = lines_are_rows != factor.transposed;  // lines are rows of the stored matrix
   const size_t along = rows ? factor.stride : 1, deep = rows ? 1 : factor.stride;
   const size_t offset = first_line * along + first_deep * deep;
+  if (count < width) std::fill(out, out + depth * width, 0.0f);
   if (factor.dtype == DType::f32)
-    pack_panel<FromFloat>(static_cast<const float*>(factor.data) + offset, along, deep, count, depth, width, out);
-  else if (factor.dtype == DType::f16)
-    pack_panel<FromHalf>(static_cast<const uint16_t*>(factor.data) + offset, along, deep, count, depth, width, out);
-  else
-    pack_panel<FromBfloat16>(static_cast<const uint16_t*>(factor.data) + offset, along, deep, count, depth, width, out);
+    return pack_floats(static_cast<const float*>(factor.data) + offset, along, deep, count, depth, width, out);
+  const auto* halves = static_cast<const uint16_t*>(factor.data) + offset;
+  if (factor.dtype == DType::f16) return pack_halves<FromHalf>(halves, along, deep, count, depth, width, out);
+  pack_halves<FromBfloat16>(halves, along, deep, count, depth, width, out);
 }
 
 // As many accumulators as 32 registers (aarch64) or 16 hold.
@@ -118,7 +172,8 @@ void DenseProduct::multiply(size_t rows, size_t columns, size_t depth, const Fac
                             size_t c_stride, bool accumulate) {
   const size_t height = kernel_.height, width = kernel_.width;
   const size_t slice_depth = std::min(depth, kSliceDepth);
-  const size_t slice_columns = std::min(round_up(columns, width), kSliceFloats / std::max<size_t>(slice_depth, 1) / width * width);
+  const size_t slice_columns =
+      std::min(round_up(columns, width), kSliceFloats / std::max<size_t>(slice_depth, 1) / width * width);
   if (const size_t needed = round_up(rows, height) * slice_depth; a_panels_.size() < needed) a_panels_.resize(needed);
   if (const size_t needed = slice_columns * slice_depth; b_panels_.size() < needed) b_panels_.resize(needed);
   if (!accumulate && depth == 0)
@@ -143,8 +198,10 @@ void DenseProduct::multiply(size_t rows, size_t columns, size_t depth, const Fac
         float* corner = c + first;
         if (k == 0 && !accumulate)
           for (size_t i = i0; i < i1; ++i) std::fill(corner + i * c_stride + j0, corner + i * c_stride + j1, 0.0f);
-        for (size_t pass = 0; pass < deep; pass += kDepth) {
-          const size_t part = std::min(kDepth, deep - pass);
+        // Passes of equal depth: a short last one would spend its time on loading and storing C.
+        const size_t passes = (deep + kDepth - 1) / kDepth, pass_depth = (deep + passes - 1) / passes;
+        for (size_t pass = 0; pass < deep; pass += pass_depth) {
+          const size_t part = std::min(pass_depth, deep - pass);
           for (size_t j = j0; j < j1; j += width)
             for (size_t i = i0; i < i1; i += height) {
               const float* left = a_panels_.data() + i * deep + pass * height;

@@ -13,6 +13,11 @@ void product_tile(const float* a, const float* b, size_t depth, float* c, size_t
   typedef float Vector __attribute__((vector_size(kBytes)));
   constexpr size_t kFloats = kBytes / sizeof(float);
   Vector sums[kHeight][kVectors] = {};
+#pragma GCC unroll 12
+  for (size_t i = 0; i < kHeight; ++i) {
+#pragma GCC unroll 4
+    for (size_t v = 0; v < kVectors; ++v) __builtin_prefetch(c + i * c_stride + v * kFloats, 1);
+  }
   for (size_t k = 0; k < depth; ++k) {
     Vector right[kVectors];
 #pragma GCC unroll 4

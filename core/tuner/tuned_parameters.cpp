@@ -47,8 +47,9 @@ void ParameterSet::update(Backend& backend, const TuneRates& rates, uint32_t ste
   const float first_factor = 1.0f / static_cast<float>(1 - std::pow(0.9, step));
   const float second_factor = 1.0f / static_cast<float>(1 - std::pow(0.95, step));
   for (const ParameterRange& range : ranges) {
-    const auto family = std::find_if(families_.begin(), families_.end(),
-                                     [&](const Family& each) { return each.range.first == range.first && each.range.count == range.count; });
+    const auto family = std::find_if(families_.begin(), families_.end(), [&](const Family& each) {
+      return each.range.first == range.first && each.range.count == range.count;
+    });
     if (family == families_.end()) continue;
     const float rate = rates.rates[static_cast<size_t>(family->family)];
     backend.parallel((range.count + kUpdateItem - 1) / kUpdateItem, [&](size_t item) {
@@ -80,7 +81,8 @@ TunedMatrix::TunedMatrix(PackedWeights weights) : weights_(std::move(weights)) {
   }
   scale_values_ = base_scales_;
   row_scale_values_.assign(weights_.shape.rows, 1.0f);
-  for (size_t row = 0; row < weights_.row_scales.size(); ++row) row_scale_values_[row] = half_to_float(weights_.row_scales[row]);
+  for (size_t row = 0; row < weights_.row_scales.size(); ++row)
+    row_scale_values_[row] = half_to_float(weights_.row_scales[row]);
 }
 
 void TunedMatrix::attach(ParameterSet* parameters) {

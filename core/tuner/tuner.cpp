@@ -69,7 +69,8 @@ Status Tuner::run_head(size_t rows, float* gradient, double* loss, Cancel cancel
   Backend& backend = model_->backend();
   const size_t hidden = spec.hidden_size, vocabulary = spec.vocabulary_size;
   const std::vector<float>& last = inputs_.back();
-  std::vector<float> inverse(rows), dense(rows * hidden), packed(rows * hidden), slope(gradient == nullptr ? 0 : rows * hidden);
+  std::vector<float> inverse(rows), dense(rows * hidden), packed(rows * hidden);
+  std::vector<float> slope(gradient == nullptr ? 0 : rows * hidden);
   normalize_rows(backend, dense_hidden_.data(), model_->dense_final_norm(), rows, hidden, spec.norm_epsilon, inverse.data(),
                  dense.data());
   normalize_rows(backend, last.data(), model_->packed_final_norm(), rows, hidden, spec.norm_epsilon, inverse.data(),
@@ -118,7 +119,8 @@ void Tuner::run_block_backward(uint32_t layer, const BlockWeights& weights, cons
 }
 
 Status Tuner::check_finite(double loss, std::span<const ParameterRange> ranges) const {
-  if (!std::isfinite(loss)) return bad_format("the tuning loss is not finite; lower the learning rates or check the weights");
+  if (!std::isfinite(loss))
+    return bad_format("the tuning loss is not finite; lower the learning rates or check the weights");
   for (const ParameterRange& range : ranges)
     if (!all_finite({model_->parameters().gradients(range), range.count}))
       return bad_format("a tuning gradient is not finite; lower the learning rates or check the weights");

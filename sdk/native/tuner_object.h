@@ -10,11 +10,14 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "EngineTuner",
                        {InstanceMethod<&TunerObject::set>("set"), InstanceMethod<&TunerObject::step>("step"),
-                        InstanceMethod<&TunerObject::loss>("loss"), InstanceMethod<&TunerObject::begin_blocks>("beginBlocks"),
+                        InstanceMethod<&TunerObject::loss>("loss"),
+                        InstanceMethod<&TunerObject::begin_blocks>("beginBlocks"),
                         InstanceMethod<&TunerObject::block_step>("blockStep"),
-                        InstanceMethod<&TunerObject::next_block>("nextBlock"), InstanceMethod<&TunerObject::scales>("scales"),
-                        InstanceMethod<&TunerObject::gains>("gains"), InstanceMethod<&TunerObject::save_state>("saveState"),
-                        InstanceMethod<&TunerObject::load_state>("loadState"), InstanceMethod<&TunerObject::close>("close")});
+                        InstanceMethod<&TunerObject::next_block>("nextBlock"),
+                        InstanceMethod<&TunerObject::scales>("scales"), InstanceMethod<&TunerObject::gains>("gains"),
+                        InstanceMethod<&TunerObject::save_state>("saveState"),
+                        InstanceMethod<&TunerObject::load_state>("loadState"),
+                        InstanceMethod<&TunerObject::close>("close")});
   }
   explicit TunerObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<TunerObject>(info) {}
 
@@ -88,20 +91,23 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
     if (!usable(env, state, false)) return env.Undefined();
     const Tokens tokens = windows_of(info);
     if (tokens == nullptr) return env.Undefined();
-    return run_loss(env, [state = state, tokens, windows = whole(info[1]), window = whole(info[2]), rates = rates_of(info[3])](
-                             double* loss, const int32_t* cancel) {
+    const int32_t windows = whole(info[1]), window = whole(info[2]);
+    const auto work = [state = state, tokens, windows, window, rates = rates_of(info[3])](double* loss,
+                                                                                       const int32_t* cancel) {
       return sa_tuner_step(state->handle, tokens->data(), windows, window, &rates, loss, cancel);
-    }, info[4]);
+    };
+    return run_loss(env, work, info[4]);
   }
   Napi::Value loss(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     if (!usable(env, state, false)) return env.Undefined();
     const Tokens tokens = windows_of(info);
     if (tokens == nullptr) return env.Undefined();
-    return run_loss(env, [state = state, tokens, windows = whole(info[1]), window = whole(info[2])](
-                             double* loss, const int32_t* cancel) {
+    const int32_t windows = whole(info[1]), window = whole(info[2]);
+    const auto work = [state = state, tokens, windows, window](double* loss, const int32_t* cancel) {
       return sa_tuner_loss(state->handle, tokens->data(), windows, window, loss, cancel);
-    }, info[3]);
+    };
+    return run_loss(env, work, info[3]);
   }
   Napi::Value begin_blocks(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
@@ -121,9 +127,10 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
     std::vector<uint32_t> chosen(signed_choice.begin(), signed_choice.end());  // negative ones are refused by the core
     const size_t count = chosen.size();
     if (chosen.empty()) chosen.push_back(0);
-    return run_loss(env, [state = state, chosen, count, rates = rates_of(info[1])](double* loss, const int32_t* cancel) {
+    const auto work = [state = state, chosen, count, rates = rates_of(info[1])](double* loss, const int32_t* cancel) {
       return sa_tuner_block_step(state->handle, chosen.data(), count, &rates, loss, cancel);
-    }, info[2]);
+    };
+    return run_loss(env, work, info[2]);
   }
   Napi::Value next_block(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
@@ -156,8 +163,9 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
     const int32_t count = whole(info[2]);
     Napi::Float32Array out = Napi::Float32Array::New(env, count > 0 ? static_cast<size_t>(count) : 1);
     if (out.IsEmpty()) return env.Undefined();
-    if (const sa_status status = sa_tuner_gains(state->handle, whole(info[0]), whole(info[1]), out.Data(), out.ElementLength()))
-      throw_status(env, status);
+    const sa_status status =
+        sa_tuner_gains(state->handle, whole(info[0]), whole(info[1]), out.Data(), out.ElementLength());
+    if (status != 0) throw_status(env, status);
     return out;
   }
   Napi::Value save_state(const Napi::CallbackInfo& info) {
@@ -165,7 +173,8 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
     if (!usable(env, state, true)) return env.Undefined();
     Napi::Float32Array out = Napi::Float32Array::New(env, sa_tuner_state_size(state->handle));
     if (out.IsEmpty()) return env.Undefined();
-    if (const sa_status status = sa_tuner_save_state(state->handle, out.Data(), out.ElementLength())) throw_status(env, status);
+    const sa_status status = sa_tuner_save_state(state->handle, out.Data(), out.ElementLength());
+    if (status != 0) throw_status(env, status);
     return out;
   }
   Napi::Value load_state(const Napi::CallbackInfo& info) {
@@ -177,7 +186,8 @@ class TunerObject : public Napi::ObjectWrap<TunerObject> {
     }
     const Napi::Float32Array in = info[0].As<Napi::Float32Array>();
     static constexpr float kNothing = 0;
-    if (const sa_status status = sa_tuner_load_state(state->handle, in.ElementLength() > 0 ? in.Data() : &kNothing, in.ElementLength()))
+    const size_t count = in.ElementLength();
+    if (const sa_status status = sa_tuner_load_state(state->handle, count > 0 ? in.Data() : &kNothing, count))
       throw_status(env, status);
     return env.Undefined();
   }

@@ -1,4 +1,4 @@
-// The tuner: its product and gradients are right, its loss is what sessions give, steps lower it, results do not depend on
+// The tuner: its gradients are right, its loss is what sessions give, steps lower it, results do not depend on
 // threads, a saved state resumes with the same bits, and misuse is refused.
 #include "core/tuner/tuner.h"
 
@@ -10,9 +10,7 @@
 #include <vector>
 
 #include "backends/cpu/cpu_backend.h"
-#include "core/quantizer/pipeline.h"
-#include "core/tuner/dense_product.h"
-#include "test/native/random_model.h"
+#include "test/native/model_pair.h"
 #include "test/native/tap.h"
 
 using namespace shiftadd;
@@ -20,83 +18,6 @@ using namespace shiftadd;
 namespace {
 
 constexpr uint32_t kWindows = 3, kWindow = 140;  // more queries than one part of the attention
-
-struct Matrix {
-  Role role;
-  uint32_t layer;
-  std::vector<float> dense;
-  PackedWeights packed;
-};
-
-// A random dense model and the same model quantized, with every kind of packed shape among its matrices.
-struct Pair {
-  RandomModel dense, packed;
-  std::vector<Matrix> matrices;
-  std::mt19937 random{5};
-
-  Pair() {
-    for (RandomModel* model : {&dense, &packed}) {
-      model->bytes.clear();
-      model->spec.resize(kSpecHeader + kHeadSize / 2);
-      model->spec[12] = 0;
-    }
-    const struct {
-      Role role;
-      uint32_t rows, columns;
-    } shapes[] = {{Role::query, kHeads * kHeadSize, kHidden}, {Role::key, kKvHeads * kHeadSize, kHidden},
-                  {Role::value, kKvHeads * kHeadSize, kHidden}, {Role::attention_output, kHidden, kHeads * kHeadSize},
-                  {Role::gate, kFeed, kHidden}, {Role::up, kFeed, kHidden}, {Role::down, kHidden, kFeed}};
-    matrix(Role::embedding, 0, kVocabulary, kHidden);
-    norm(Role::final_norm, 0);
-    for (uint32_t layer = 0; layer < kLayers; ++layer) {
-      norm(Role::attention_norm, layer);
-      norm(Role::feed_forward_norm, layer);
-      for (const auto& shape : shapes) matrix(shape.role, layer, shape.rows, shape.columns);
-    }
-    for (RandomModel* model : {&dense, &packed}) {
-      std::FILE* file = std::fopen(model->path.c_str(), "wb");
-      std::fwrite(model->bytes.data(), 1, model->bytes.size(), file);
-      std::fclose(file);
-    }
-  }
-  float normal() {
-    std::normal_distribution<float> distribution;
-    return distribution(random);
-  }
-  void dense_tensor(RandomModel& model, Role role, uint32_t layer, uint32_t rows, uint32_t columns, const std::vector<float>& values) {
-    const double offset = model.place(values.data(), values.size() * 4);
-    model.tensor({double(role), double(layer), 0, 0, double(rows), double(columns), 0, offset, values.size() * 4.0, 0, 0, 0, 0,
-                  0, 0, 0, -1});
-  }
-  void norm(Role role, uint32_t layer) {
-    std::vector<float> gain(kHidden);
-    for (float& value : gain) value = 1 + 0.3f * normal();
-    dense_tensor(dense, role, layer, 1, kHidden, gain);
-    dense_tensor(packed, role, layer, 1, kHidden, gain);
-  }
-  void matrix(Role role, uint32_t layer, uint32_t rows, uint32_t columns) {
-    Matrix item{role, layer, std::vector<float>(size_t{rows} * columns), {}};
-    for (float& value : item.dense) value = 0.25f * normal();
-    dense_tensor(dense, role, layer, rows, columns, item.dense);
-    QuantizeSettings settings;
-    settings.planes = 2 + matrices.size() % 2;
-    settings.group_rows = matrices.size() % 3 == 0 ? 16 : 36;
-    settings.group_columns = matrices.size() % 4 == 1 ? 1 : 8;
-    settings.row_scales = matrices.size() % 5 != 2;
-    QuantizeReport report;
-    (void)quantize_matrix(item.dense.data(), rows, columns, nullptr, settings, {}, {}, &item.packed, &report);
-    const PackedWeights& weights = item.packed;
-    const PackedShape& shape = weights.shape;
-    const double planes = packed.place(weights.planes.data(), weights.planes.size());
-    const double scales = packed.place(weights.scales.data(), weights.scales.size() * 2);
-    const double row_scales = packed.place(weights.row_scales.data(), weights.row_scales.size() * 2);
-    packed.tensor({double(role), double(layer), 1, 0, double(rows), double(columns), 0, planes, double(weights.planes.size()),
-                   double(shape.planes), double(shape.group_rows), double(shape.group_columns), double(shape.scale_exponent),
-                   0, scales, weights.scales.size() * 2.0, shape.has_row_scales ? 0.0 : -1.0,
-                   shape.has_row_scales ? row_scales : 0, weights.row_scales.size() * 2.0});
-    matrices.push_back(std::move(item));
-  }
-};
 
 std::unique_ptr<Backend> backend_of(int threads) {
   CpuOptions options;
@@ -114,10 +35,11 @@ std::unique_ptr<Model> open_model(const RandomModel& file, int threads) {
   return model;
 }
 
-std::unique_ptr<Tuner> open_tuner(const Model& model, const Pair& pair) {
+std::unique_ptr<Tuner> open_tuner(const Model& model, const ModelPair& pair) {
   std::unique_ptr<Tuner> tuner;
   bool good = Tuner::open(model, &tuner).ok();
-  for (const Matrix& matrix : pair.matrices) good = good && tuner->set_matrix(matrix.role, matrix.layer, matrix.packed).ok();
+  for (const PairMatrix& matrix : pair.matrices)
+    good = good && tuner->set_matrix(matrix.role, matrix.layer, matrix.packed).ok();
   if (!good) tap::check(false, "a tuner opens");
   return tuner;
 }
@@ -129,59 +51,7 @@ std::vector<int32_t> random_tokens(size_t count) {
   return tokens;
 }
 
-void test_product() {
-  std::mt19937 random(1);
-  std::normal_distribution<float> normal;
-  const size_t shapes[][3] = {{1, 1, 1}, {5, 7, 3}, {6, 16, 256}, {13, 33, 257}, {97, 270, 130}, {12, 40, 2100}, {100, 2090, 70}};
-  const std::unique_ptr<Backend> backend = backend_of(3);
-  for (const ProductKernel& kernel : product_kernels()) {
-    double worst = 0;
-    for (const auto& [rows, columns, depth] : shapes)
-      for (int kind = 0; kind < 8; ++kind) {
-        const bool a_transposed = kind & 1, b_transposed = kind & 2, accumulate = kind & 4;
-        const size_t a_stride = (a_transposed ? rows : depth) + 3, b_stride = (b_transposed ? depth : columns) + 1;
-        std::vector<float> a((a_transposed ? depth : rows) * a_stride), b((b_transposed ? columns : depth) * b_stride);
-        for (float& value : a) value = normal(random);
-        for (float& value : b) value = normal(random);
-        const size_t stride = columns + 2;
-        std::vector<float> c(rows * stride, 7.0f);
-        DenseProduct product(kind % 3 == 0 ? nullptr : backend.get(), kernel);
-        product.multiply(rows, columns, depth, {a.data(), a_stride, a_transposed}, {b.data(), b_stride, b_transposed}, c.data(),
-                         stride, accumulate);
-        for (size_t i = 0; i < rows; ++i)
-          for (size_t j = 0; j < stride; ++j) {
-            double sum = accumulate || j >= columns ? 7 : 0;
-            for (size_t k = 0; j < columns && k < depth; ++k)
-              sum += double{a[a_transposed ? k * a_stride + i : i * a_stride + k]} *
-                     b[b_transposed ? j * b_stride + k : k * b_stride + j];
-            worst = std::max(worst, std::fabs(sum - c[i * stride + j]) / std::sqrt(static_cast<double>(depth)));
-          }
-      }
-    tap::check(worst < 3e-6, std::string(kernel.isa) + ": products at odd sizes equal double precision");
-    tap::note("%s: largest error %.2g", kernel.isa, worst);
-  }
-  // 16-bit factors are widened while they are packed.
-  std::vector<uint16_t> half(50 * 30), brain(50 * 30);
-  std::vector<float> half_wide, brain_wide, left(20 * 30), expected(20 * 50), got(20 * 50);
-  for (size_t i = 0; i < half.size(); ++i) {
-    half[i] = float_to_half(normal(random));
-    brain[i] = static_cast<uint16_t>(0x3f80 + random() % 200);
-    half_wide.push_back(half_to_float(half[i]));
-    brain_wide.push_back(bfloat16_to_float(brain[i]));
-  }
-  for (float& value : left) value = normal(random);
-  DenseProduct product(backend.get());
-  bool same = true;
-  for (int kind = 0; kind < 2; ++kind) {
-    product.multiply(20, 50, 30, {left.data(), 30}, {kind ? half_wide.data() : brain_wide.data(), 30, true}, expected.data(), 50);
-    product.multiply(20, 50, 30, {left.data(), 30},
-                     {kind ? half.data() : brain.data(), 30, true, kind ? DType::f16 : DType::bf16}, got.data(), 50);
-    same = same && expected == got;
-  }
-  tap::check(same, "f16 and bf16 factors are those widened to f32");
-}
-
-void test_gradients(const Pair& pair) {
+void test_gradients(const ModelPair& pair) {
   const std::unique_ptr<Model> model = open_model(pair.dense, 2);
   const std::unique_ptr<Tuner> tuner = open_tuner(*model, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -216,7 +86,8 @@ void test_gradients(const Pair& pair) {
       const float step = 4e-3f;
       double losses[2];
       for (int side = 0; side < 2; ++side) {
-        for (size_t i = 0; i < range.count; ++i) parameters.deltas(range)[i] = base[i] + (side ? step : -step) * direction[i];
+        for (size_t i = 0; i < range.count; ++i)
+          parameters.deltas(range)[i] = base[i] + (side ? step : -step) * direction[i];
         losses[side] = loss_at();
       }
       std::copy(base.begin(), base.end(), parameters.deltas(range));
@@ -274,7 +145,7 @@ double session_divergence(const Model& dense, const Model& packed, const std::ve
   return sum / (kWindows * kWindow);
 }
 
-void test_loss(const Pair& pair) {
+void test_loss(const ModelPair& pair) {
   const std::unique_ptr<Model> dense = open_model(pair.dense, 2), packed = open_model(pair.packed, 2);
   const std::unique_ptr<Tuner> tuner = open_tuner(*dense, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -297,7 +168,7 @@ struct Run {
 
 const TuneRates kRates{{1e-2f, 5e-3f, 5e-3f}};
 
-Run run_steps(const Pair& pair, int threads, int steps, bool interrupted) {
+Run run_steps(const ModelPair& pair, int threads, int steps, bool interrupted) {
   const std::unique_ptr<Model> model = open_model(pair.dense, threads);
   std::unique_ptr<Tuner> tuner = open_tuner(*model, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -313,7 +184,7 @@ Run run_steps(const Pair& pair, int threads, int steps, bool interrupted) {
       (void)tuner->load_state(run.state);
     }
   }
-  for (const Matrix& matrix : pair.matrices) {
+  for (const PairMatrix& matrix : pair.matrices) {
     PackedWeights weights;
     if (!tuner->matrix(matrix.role, matrix.layer, &weights).ok()) continue;
     run.codes.insert(run.codes.end(), weights.scales.begin(), weights.scales.end());
@@ -324,7 +195,7 @@ Run run_steps(const Pair& pair, int threads, int steps, bool interrupted) {
 
 bool same(const Run& a, const Run& b) { return a.losses == b.losses && a.state == b.state && a.codes == b.codes; }
 
-void test_steps(const Pair& pair) {
+void test_steps(const ModelPair& pair) {
   const Run one = run_steps(pair, 1, 8, false);
   tap::check(one.losses.size() == 8 && one.losses.back() < 0.8 * one.losses.front(), "steps lower the loss");
   tap::note("loss %.5f -> %.5f", one.losses.front(), one.losses.back());
@@ -344,7 +215,7 @@ void test_steps(const Pair& pair) {
   tap::check(good && before != after, "gains are tuned and read back");
   std::unique_ptr<Tuner> again;
   (void)Tuner::open(*model, &again);
-  for (const Matrix& matrix : pair.matrices) {
+  for (const PairMatrix& matrix : pair.matrices) {
     PackedWeights weights;
     good = good && tuner->matrix(matrix.role, matrix.layer, &weights).ok() && weights.planes == matrix.packed.planes &&
            std::all_of(weights.scales.begin(), weights.scales.end(), valid_scale) &&
@@ -360,7 +231,7 @@ void test_steps(const Pair& pair) {
   tap::check(good && loss == expected, "matrices are read back as the loss uses them");
 }
 
-void test_blocks(const Pair& pair) {
+void test_blocks(const ModelPair& pair) {
   const std::unique_ptr<Model> model = open_model(pair.dense, 2);
   const std::unique_ptr<Tuner> tuner = open_tuner(*model, pair);
   const std::vector<int32_t> tokens = random_tokens(kWindows * kWindow);
@@ -380,10 +251,11 @@ void test_blocks(const Pair& pair) {
   (void)tuner->loss(tokens, kWindows, kWindow, &after, Cancel());
   tap::check(after < before, "tuning block by block lowers the divergence");
   const uint32_t chosen[] = {0};
-  tap::check(tuner->block_step(chosen, kRates, &after, Cancel()).code == Code::invalid_argument, "no step after the last block");
+  tap::check(tuner->block_step(chosen, kRates, &after, Cancel()).code == Code::invalid_argument,
+             "no step after the last block");
 }
 
-void test_misuse(const Pair& pair) {
+void test_misuse(const ModelPair& pair) {
   const std::unique_ptr<Model> model = open_model(pair.dense, 1), packed = open_model(pair.packed, 1);
   std::unique_ptr<Tuner> tuner;
   tap::check(Tuner::open(*packed, &tuner).code == Code::unsupported, "a packed model is refused");
@@ -411,7 +283,8 @@ void test_misuse(const Pair& pair) {
   double loss = 0;
   refused(tuner->step(tokens, 3, kWindow, kRates, &loss, Cancel()), "tokens that are not windows x window");
   refused(tuner->step(tokens, 0, 0, kRates, &loss, Cancel()), "no windows");
-  refused(tuner->step(random_tokens(kContext + 1), 1, kContext + 1, kRates, &loss, Cancel()), "a window beyond the context");
+  refused(tuner->step(random_tokens(kContext + 1), 1, kContext + 1, kRates, &loss, Cancel()),
+          "a window beyond the context");
   refused(tuner->step(tokens, 2, kWindow, TuneRates{{-1, 0, 0}}, &loss, Cancel()), "a negative rate");
   refused(tuner->step(tokens, 2, kWindow, TuneRates{{NAN, 0, 0}}, &loss, Cancel()), "a rate that is no number");
   tokens[5] = kVocabulary;
@@ -447,15 +320,43 @@ void test_misuse(const Pair& pair) {
              "a loss that is not finite is reported and changes nothing");
 }
 
+void test_c_interface(const ModelPair& pair) {
+  sa_model* model = nullptr;
+  sa_tuner* tuner = nullptr;
+  bool refused = sa_tuner_open(nullptr, &tuner) != 0 && pair.dense.open(0, 1, &model) == 0;
+  refused = refused && sa_tuner_open(model, nullptr) != 0 && sa_tuner_open(model, &tuner) == 0 && sa_tuner_set(tuner, 4, 0, nullptr) != 0;
+  double loss = 0;
+  const sa_tune_rates rates{};
+  const int32_t token = 1;
+  refused = refused && sa_tuner_step(tuner, nullptr, 1, 1, &rates, &loss, nullptr) != 0 &&
+            sa_tuner_step(tuner, &token, -1, -1, &rates, &loss, nullptr) != 0 &&
+            sa_tuner_step(tuner, &token, 1, 1, nullptr, &loss, nullptr) != 0 &&
+            sa_tuner_loss(tuner, &token, 1, 1, nullptr, nullptr) != 0 && sa_tuner_next_block(nullptr, nullptr) != 0 &&
+            sa_tuner_begin_blocks(tuner, nullptr, 1, 1) != 0 && sa_tuner_gains(tuner, -1, -1, nullptr, 0) != 0;
+  float gain = 0;
+  sa_packed_info info;
+  refused = refused && sa_tuner_gains(tuner, -1, -1, &gain, 1) != 0 && sa_tuner_describe(tuner, 4, -1, &info) != 0 &&
+            sa_tuner_state_size(nullptr) == 0 && sa_tuner_load_state(tuner, nullptr, 0) != 0;
+  tap::check(refused, "the C interface refuses null pointers and negative numbers");
+  std::vector<float> state(sa_tuner_state_size(tuner));
+  tap::check(sa_tuner_loss(tuner, &token, 1, 1, &loss, nullptr) == 0 && std::fabs(loss) < 1e-6 &&
+                 sa_tuner_save_state(tuner, state.data(), state.size()) == 0 &&
+                 sa_tuner_load_state(tuner, state.data(), state.size()) == 0,
+             "the C interface runs");
+  sa_tuner_close(tuner);
+  sa_tuner_close(nullptr);
+  sa_model_close(model);
+}
+
 }  // namespace
 
 int main() {
-  const Pair pair;
-  test_product();
+  const ModelPair pair;
   test_gradients(pair);
   test_loss(pair);
   test_steps(pair);
   test_blocks(pair);
   test_misuse(pair);
+  test_c_interface(pair);
   return tap::finish();
 }
