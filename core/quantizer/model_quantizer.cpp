@@ -115,6 +115,8 @@ Status ModelQuantizer::open_sensitivity(uint32_t windows, uint32_t window, Cance
 // Moves the hidden states through the block; `observer` may be null. Reports up to `share`.
 Status ModelQuantizer::collect(uint32_t layer, LinearObserver* observer, double share, const Report& report,
                                Cancel cancel) {
+  if (failed_) return invalid_argument("an earlier step failed: open another quantizer");
+  failed_ = true;
   if (sensitivity_ && layer > 0) SHIFTADD_TRY(sensitivity_->advance(layer - 1, cancel));
   const size_t hidden_size = model_.spec().hidden_size;
   for (uint32_t w = 0; w < windows_; ++w) {
@@ -176,6 +178,7 @@ Status ModelQuantizer::block(std::span<const QuantizeSettings> settings, const R
                           settings.subspan(i * candidates, candidates), from, to, report, cancel));
   }
   ++next_layer_;
+  failed_ = false;
   return ok_status();
 }
 
@@ -184,11 +187,13 @@ Status ModelQuantizer::skip(const Report& report, Cancel cancel) {
   forget_results();
   SHIFTADD_TRY(collect(next_layer_, nullptr, 1, report, cancel));
   ++next_layer_;
+  failed_ = false;
   return ok_status();
 }
 
 Status ModelQuantizer::measure(size_t index, Cancel cancel, double* kl) {
   if (!sensitivity_) return invalid_argument("measuring was not prepared");
+  if (failed_) return invalid_argument("the last step failed: there is nothing to measure");
   if (index >= results_.size()) return invalid_argument("there is no such quantized matrix");
   return sensitivity_->measure(result_roles_[index], next_layer_ - 1, results_[index].weights.view(), cancel, kl);
 }

@@ -60,6 +60,7 @@ class ModelQuantizer {
   std::unique_ptr<Sensitivity> sensitivity_;
   std::vector<float> hidden_;   // [window][position][hidden size]
   uint32_t windows_ = 0, window_ = 0, next_layer_ = 0;
+  bool failed_ = false;  // inside a block: the hidden states are neither before nor behind it
   bool head_done_ = false;
   std::vector<QuantizedMatrix> results_;
   std::vector<Role> result_roles_;

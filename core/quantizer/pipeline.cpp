@@ -119,7 +119,8 @@ double sensitivity_criterion(const float* weights, const PackedShape& shape, con
                              const Hessian& prepared) {
   if (prepared.identity()) return 0;
   double diagonal = 0, sum = 0, squares = 0;
-  for (size_t c = 0; c < shape.columns; ++c) diagonal += double{hessian[c * (shape.columns + 1)]} / shape.columns;
+  const double live = static_cast<double>(shape.columns - prepared.dead_columns);
+  for (size_t c = 0; c < shape.columns; ++c) diagonal += double{hessian[c * (shape.columns + 1)]} / live;
   std::vector<double> factors(shape.columns);
   for (size_t i = 0; i < shape.columns; ++i)
     factors[prepared.order[i]] = std::sqrt(diagonal) / double{prepared.factor[i * (shape.columns + 1)]};

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <string>
 
 namespace shiftadd {
 namespace {
@@ -10,6 +11,7 @@ namespace {
 // Of every step of Transformer::kMaxRows tokens the last positions are measured: they have seen most, and the vocabulary
 // is too wide to measure all.
 constexpr uint32_t kMeasuredRows = 32;
+constexpr size_t kMostTeacherBytes = size_t{1} << 31;
 
 // ln of the sum of e^logit.
 double log_sum(const float* logits, size_t count) {
@@ -52,8 +54,14 @@ Status Sensitivity::open(std::span<const int32_t> tokens, uint32_t windows, uint
   windows_ = windows;
   window_ = window;
   const size_t vocabulary = model_.spec().vocabulary_size;
+  const uint32_t steps = (window + Transformer::kMaxRows - 1) / Transformer::kMaxRows;
+  const size_t floats = size_t{windows} * steps * kMeasuredRows * vocabulary;
+  if (floats * sizeof(float) > kMostTeacherBytes)
+    return invalid_argument("measuring on so many tokens takes more than " + std::to_string(kMostTeacherBytes >> 20) +
+                            " MB; measure on fewer");
+  teacher_.reserve(floats);
   SHIFTADD_TRY(embed(&hidden_));
-  return run(0, hidden_, cancel, [&](const std::vector<float>& logits) {
+  SHIFTADD_TRY(run(0, hidden_, cancel, [&](const std::vector<float>& logits) {
     const size_t first = teacher_.size();
     teacher_.insert(teacher_.end(), logits.begin(), logits.end());
     model_.backend().parallel(logits.size() / vocabulary, [&](size_t row) {
@@ -61,7 +69,10 @@ Status Sensitivity::open(std::span<const int32_t> tokens, uint32_t windows, uint
       const float log_total = static_cast<float>(log_sum(line, vocabulary));
       for (size_t i = 0; i < vocabulary; ++i) line[i] -= log_total;
     });
-  });
+  }));
+  for (float value : teacher_)
+    if (std::isnan(value)) return bad_format("the dense model has logits that are not finite");
+  return ok_status();
 }
 
 Status Sensitivity::embed(std::vector<float>* hidden) {
@@ -141,8 +152,8 @@ Status Sensitivity::measure(Role role, uint32_t layer, const PackedMatrix& packe
   }
   transformer_.substitute(nullptr, nullptr);
   SHIFTADD_TRY(status);
-  *kl = std::max(0.0, sum / static_cast<double>(measured));
-  if (!std::isfinite(sum)) return bad_format("the model with this matrix packed has logits that are not finite");
+  // A width that breaks the model is never worth its bytes.
+  *kl = std::isfinite(sum) ? std::max(0.0, sum / static_cast<double>(measured)) : 1e30;
   return ok_status();
 }
 

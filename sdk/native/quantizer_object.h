@@ -52,7 +52,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
   // settings, candidates, progress, cancel
   Napi::Value run(const Napi::CallbackInfo& info, Step step) {
     Napi::Env env = info.Env();
-    if (!usable(env, state, false)) return env.Undefined();
+    if (!usable(env, state, true)) return env.Undefined();
     std::vector<sa_quantize_settings> settings;
     if (info[0].IsArray()) {
       const Napi::Array array = info[0].As<Napi::Array>();
@@ -76,7 +76,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
   Napi::Value head(const Napi::CallbackInfo& info) { return run(info, sa_quantizer_head); }
   Napi::Value skip(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
-    if (!usable(env, state, false)) return env.Undefined();
+    if (!usable(env, state, true)) return env.Undefined();
     auto job = make_job(env, Value(), state);
     if (info[0].IsFunction()) job->progress = Napi::Persistent(info[0].As<Napi::Function>());
     job->work = [state = state, queue = model->queue.get(), raw = job.get()](const int32_t* cancel) {
@@ -88,7 +88,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
   }
   Napi::Value open_sensitivity(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
-    if (!usable(env, state, false)) return env.Undefined();
+    if (!usable(env, state, true)) return env.Undefined();
     auto job = make_job(env, Value(), state);
     const int32_t windows = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
     const int32_t window = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 0;
@@ -100,7 +100,7 @@ class QuantizerObject : public Napi::ObjectWrap<QuantizerObject> {
   }
   Napi::Value measure(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
-    if (!usable(env, state, false)) return env.Undefined();
+    if (!usable(env, state, true)) return env.Undefined();
     auto job = make_job(env, Value(), state);
     const int32_t index = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : -1;
     const auto kl = std::make_shared<double>(0);

@@ -10,6 +10,9 @@ export interface WidthChoice {
   cost: number;
 }
 
+/** With more undominated sums than this (sizes of models come from few shapes) the best price's choices must do. */
+const mostStates = 200_000;
+
 interface State {
   size: number;
   cost: number;
@@ -18,13 +21,12 @@ interface State {
 }
 
 /**
- * The index of the best choice for every matrix, or null when not even the smallest fit. Optimal to a relative 1e-12 of
- * the total cost: a list of undominated partial sums, cut by the Lagrangian bound.
+ * The index of the best choice for every matrix, or null when not even the smallest fit. Optimal to rounding: a list of undominated partial sums, cut by the Lagrangian bound.
  */
 export function allocateWidths(matrices: readonly (readonly WidthChoice[])[], budget: number): number[] | null {
   const smallest = matrices.reduce((sum, choices) => sum + Math.min(...choices.map(({ size }) => size)), 0);
   if (smallest > budget) return null;
-  const { price, best } = bestPrice(matrices, budget);
+  const { price, best, choices: incumbent } = bestPrice(matrices, budget);
   // rest[i]: the least cost + price * size that the matrices from i on can add.
   const rest: number[] = [0];
   const restSize: number[] = [0];
@@ -32,7 +34,7 @@ export function allocateWidths(matrices: readonly (readonly WidthChoice[])[], bu
     rest.unshift(rest[0]! + Math.min(...matrices[i]!.map(({ size, cost }) => cost + price * size)));
     restSize.unshift(restSize[0]! + Math.min(...matrices[i]!.map(({ size }) => size)));
   }
-  const limit = best + Math.abs(best) * 1e-12;
+  const limit = best + 1e-12 * (Math.abs(best) + price * budget); // of the terms that are compared
   let states: State[] = [{ size: 0, cost: 0, choice: -1, before: null }];
   for (const [i, choices] of matrices.entries()) {
     const next: State[] = [];
@@ -45,7 +47,9 @@ export function allocateWidths(matrices: readonly (readonly WidthChoice[])[], bu
       }
     }
     states = undominated(next);
+    if (states.length > mostStates) return incumbent;
   }
+  if (states.length === 0) return incumbent;
   const chosen: number[] = [];
   for (let state = states.at(-1)!; state.before !== null; state = state.before) chosen.unshift(state.choice);
   return chosen;
@@ -66,28 +70,33 @@ function undominated(states: State[]): State[] {
 function bestPrice(
   matrices: readonly (readonly WidthChoice[])[],
   budget: number,
-): { price: number; best: number } {
-  const at = (price: number): WidthChoice =>
-    matrices.reduce<WidthChoice>(
-      (sum, choices) => {
-        const { size, cost } = choices.reduce((a, b) => {
-          const difference = b.cost + price * b.size - (a.cost + price * a.size);
-          return difference < 0 || (difference === 0 && b.size < a.size) ? b : a;
-        });
-        return { size: sum.size + size, cost: sum.cost + cost };
-      },
-      { size: 0, cost: 0 },
-    );
-  const free = at(0);
-  if (free.size <= budget) return { price: 0, best: free.cost };
+): { price: number; best: number; choices: number[] } {
+  const at = (price: number): WidthChoice & { choices: number[] } => {
+    const sum = { size: 0, cost: 0, choices: [] as number[] };
+    for (const options of matrices) {
+      let best = 0;
+      for (const [index, { size, cost }] of options.entries()) {
+        const difference = cost + price * size - (options[best]!.cost + price * options[best]!.size);
+        if (difference < 0 || (difference === 0 && size < options[best]!.size)) best = index;
+      }
+      sum.size += options[best]!.size;
+      sum.cost += options[best]!.cost;
+      sum.choices.push(best);
+    }
+    return sum;
+  };
   let [low, high] = [0, 1e-12];
-  while (at(high).size > budget && high < 1e300) high *= 4;
-  let best = at(high).cost;
+  let best = at(0);
+  if (best.size <= budget) return { price: 0, best: best.cost, choices: best.choices };
+  while ((best = at(high)).size > budget && high < 1e300) high *= 4;
   for (let round = 0; round < 200; round++) {
     const price = (low + high) / 2;
-    const { size, cost } = at(price);
-    if (size > budget) low = price;
-    else [high, best] = [price, Math.min(best, cost)];
+    const tried = at(price);
+    if (tried.size > budget) low = price;
+    else {
+      high = price;
+      if (tried.cost < best.cost) best = tried;
+    }
   }
-  return { price: high, best };
+  return { price: high, best: best.cost, choices: best.choices };
 }

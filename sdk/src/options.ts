@@ -121,8 +121,8 @@ export const quantizeRules = {
   rowScales: flag(true),
   scaleTerms: integer(1, 4, 4),
   fitRounds: integer(0, 1000, 30),
-  refits: integer(0, 1000, 2),
-  sweeps: integer(0, 1000, 3),
+  refits: integer(0, 100, 2),
+  sweeps: integer(0, 100, 3),
   damping: number(0, 10, 0.01),
   calibration: text(), // default: the model writes it itself
   samples: integer(1, 2 ** 20), // default: 64, or 16 when the model writes the text itself

@@ -2,7 +2,7 @@
  * The finished steps of a quantization on disk, one file per block, so that a job that was stopped goes on where it was.
  * A step's file appears under its name only when it is whole; the key ties the journal to one job.
  */
-import { mkdir, open, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readFile, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isJsonObject } from './checkpoint/json-file.js';
 import { readSafetensors } from './checkpoint/safetensors.js';
@@ -29,37 +29,65 @@ export class QuantizeJournal {
 
   /**
    * `path` is the folder of the journal. With `resume` an existing one is taken up, and ERR_OUTPUT_EXISTS says when it
-   * belongs to another job; else it is removed. ERR_OUTPUT_EXISTS too while its job is still running.
+   * belongs to another job; else it is emptied. ERR_OUTPUT_EXISTS too while its job is still running, and for a folder
+   * that is no journal. Call `release` when the job ends, whichever way.
    */
   static async open(path: string, key: string, resume: boolean): Promise<QuantizeJournal> {
     const journal = new QuantizeJournal(path, key);
-    const job = await journal.readJob();
-    if (job !== null && job.pid !== process.pid && isRunning(job.pid))
-      throw new ShiftAddError(
-        'ERR_OUTPUT_EXISTS',
-        `Process ${job.pid} is quantizing into this folder (${path}). Wait for it, or choose another output folder.`,
-      );
-    if (!resume) await journal.remove();
-    else if (job !== null && job.key !== key)
-      throw new ShiftAddError(
-        'ERR_OUTPUT_EXISTS',
-        `${path} belongs to a job with another checkpoint, calibration or settings. Repeat that job's options, or leave out resume to start anew.`,
-      );
-    await mkdir(path, { recursive: true });
-    await writeFile(`${join(path, 'job.json')}.new`, JSON.stringify({ key, pid: process.pid }));
-    await rename(`${join(path, 'job.json')}.new`, join(path, 'job.json'));
-    return journal;
+    if (inUse.has(path)) throw inUseBy('This process', path);
+    inUse.add(path);
+    try {
+      const job = await journal.readJob();
+      if (job !== null && job.pid !== process.pid && isRunning(job.pid)) throw inUseBy(`Process ${job.pid}`, path);
+      if (!resume) await journal.remove();
+      else if (job !== null && job.key !== key)
+        throw new ShiftAddError(
+          'ERR_OUTPUT_EXISTS',
+          `${path} belongs to a job with another checkpoint, calibration or settings. Repeat that job's options, or leave out resume to start anew.`,
+        );
+      await mkdir(path, { recursive: true });
+      await journal.writeJob(process.pid);
+      return journal;
+    } catch (error) {
+      inUse.delete(path);
+      throw error;
+    }
   }
 
+  /** Another job may take it up now. */
+  async release(): Promise<void> {
+    inUse.delete(this.path);
+    if ((await this.readJob().catch(() => null)) !== null) await this.writeJob(0).catch(() => undefined);
+  }
+
+  private async writeJob(pid: number): Promise<void> {
+    await writeFile(join(this.path, 'job.json.new'), JSON.stringify({ key: this.key, pid }));
+    await rename(join(this.path, 'job.json.new'), join(this.path, 'job.json'));
+  }
+
+  /** Null when nothing is there, or an empty folder. */
   private async readJob(): Promise<{ key: string; pid: number } | null> {
+    const names = await readdir(this.path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return [];
+      throw this.foreign(error);
+    });
+    if (names.length === 0) return null;
     try {
       const job: unknown = JSON.parse(await readFile(join(this.path, 'job.json'), 'utf8'));
       if (isJsonObject(job) && typeof job['key'] === 'string' && typeof job['pid'] === 'number')
         return { key: job['key'], pid: job['pid'] };
     } catch (error) {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null;
+      throw this.foreign(error);
     }
-    return { key: 'unreadable', pid: -1 };
+    throw this.foreign();
+  }
+
+  private foreign(cause?: unknown): ShiftAddError {
+    return new ShiftAddError(
+      'ERR_OUTPUT_EXISTS',
+      `${this.path} is where a quantization keeps its finished layers, but something else is there. Remove it, or choose another output folder.`,
+      cause,
+    );
   }
 
   private file(step: number): string {
@@ -75,8 +103,8 @@ export class QuantizeJournal {
       if (error instanceof ShiftAddError && error.code === 'ERR_NOT_FOUND') return null;
       throw error;
     }
-    if (file.metadata['key'] !== this.key) return null;
-    const descriptions = JSON.parse(file.metadata['matrices']!) as Description[];
+    if (file.metadata['key'] !== this.key || file.metadata['matrices'] === undefined) return null;
+    const descriptions = JSON.parse(file.metadata['matrices']) as Description[];
     const handle = await open(file.path, 'r');
     try {
       const candidates: Candidate[] = [];
@@ -155,9 +183,27 @@ export class QuantizeJournal {
     });
   }
 
+  /** Removes the journal's files, and its folder when that is empty then. */
   async remove(): Promise<void> {
-    await rm(this.path, { recursive: true, force: true });
+    if ((await this.readJob()) === null) return;
+    for (const name of await readdir(this.path))
+      if (ownFile.test(name)) await rm(join(this.path, name), { force: true });
+    await rmdir(this.path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOTEMPTY') throw error;
+    });
   }
+}
+
+const ownFile = /^(job\.json(\.new)?|(step-\d+|tune)\.safetensors(\.partial)?)$/;
+
+/** Journals of this process. */
+const inUse = new Set<string>();
+
+function inUseBy(who: string, path: string): ShiftAddError {
+  return new ShiftAddError(
+    'ERR_OUTPUT_EXISTS',
+    `${who} is quantizing into this folder (${path}). Wait for it, or choose another output folder. If no such job is running, remove ${join(path, 'job.json')} and its folder.`,
+  );
 }
 
 function isRunning(pid: number): boolean {

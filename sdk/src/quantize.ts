@@ -16,7 +16,7 @@ import { QuantizeJournal } from './quantize-journal.js';
 import { alreadyPacked } from './quantize-plan.js';
 import { isMixed, planSteps, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
 import { engineLayer, tuneModel, tuneSamples, tuneStepsOf, type Quantized, type Tuned } from './quantize-tune.js';
-import { quantizeSteps, withEngineModel, type Job, type Report } from './quantize-steps.js';
+import { quantizeSteps, type Job, type Report } from './quantize-steps.js';
 import { resolveModel } from './resolve-model.js';
 import { calibrateItself } from './self-calibration.js';
 import { Tokenizer } from './tokenizer.js';
@@ -93,19 +93,25 @@ export async function quantizeModel(
   typicalWidths(steps, checked, denseBytes(source, family, checked)); // refuses a budget that is too small
   const report = progressReporter(family.layers, checked);
   report('calibrate', 0, 0);
-  await checkFinite(source, signal);
+  const weightHash = await checkFinite(source, signal);
   const calibration = await calibrate(source, family, checked, calibrationSamples(checked), report);
   // Windows that tuning sees are others than those of the Hessians, where the text is long enough for both.
   const more = tuneSamples(checked);
   const tuningText =
     more === calibration.samples ? calibration : await calibrate(source, family, { ...checked, seed: checked.seed! + 1 }, more, report);
   const job: Job = { source, family, steps, calibration, options: checked, report };
-  const journal = await QuantizeJournal.open(`${out}.partial`, journalKey(job), checked.resume!);
-  await quantizeSteps(job, journal);
-  const tuned = await tuneModel(job, tuningText, await collect(job, journal), journal);
+  const journal = await QuantizeJournal.open(`${out}.partial`, journalKey(job, weightHash), checked.resume!);
+  let tuned: Tuned;
+  let written: Awaited<ReturnType<typeof write>>;
+  try {
+    await quantizeSteps(job, journal);
+    tuned = await tuneModel(job, tuningText, await collect(job, journal), journal);
+    written = await write(out, job, tuned);
+    if (!checked.keepMeasurements!) await journal.remove();
+  } finally {
+    await journal.release();
+  }
   const { matrices, loss } = tuned;
-  const written = await write(out, job, tuned);
-  if (!checked.keepMeasurements!) await journal.remove();
   const warnings = [...calibration.warnings, ...matrixWarnings(matrices)];
   const seconds = (performance.now() - started) / 1000;
   return { path: out, ...written, calibration: calibration.record, loss, warnings, seconds };
@@ -193,13 +199,12 @@ function denseBytes(source: ModelFolder, family: FamilySpec, { tune }: QuantizeO
   return denseTensors(source, family).reduce((sum, { bytes, shape }) => sum + (tune === 'off' ? bytes : shape[0]! * 4), 0);
 }
 
-/** Names what the journal holds: the same key, the same bytes. */
-function journalKey({ source, steps, calibration, options }: Job): string {
-  const hash = createHash('sha256');
-  const files = source.files.map(({ path, fileBytes, tensors }) => [basename(path), fileBytes, [...tensors.keys()]]);
+/** Names what the journal holds: the same key, the same bytes on one kind of processor. */
+function journalKey({ source, steps, calibration, options }: Job, weightHash: string): string {
   const measures = isMixed(options) ? [options.sensitivity, options.measureTokens] : [];
   const candidates = steps.map((step) => step.candidates);
-  hash.update(JSON.stringify([packedFormatVersion, source.config, files, candidates, measures, calibration.window]));
+  const hash = createHash('sha256');
+  hash.update(JSON.stringify([packedFormatVersion, source.config, weightHash, candidates, measures, calibration.window]));
   hash.update(new Uint8Array(calibration.tokens.buffer));
   return hash.digest('hex');
 }

@@ -36,7 +36,7 @@ export function chooseWidths(
   const counts = (tensor: FamilyTensor): boolean => budget !== undefined || partOf(tensor.role) === 'linearLayers';
   const weights = (tensor: FamilyTensor): number => (counts(tensor) ? tensor.shape[0]! * tensor.shape[1]! : 0);
   const limit =
-    budget === undefined ? bits * matrices.reduce((sum, { tensor }) => sum + weights(tensor), 0) : budget - fixedBytes;
+    budget === undefined ? Math.round(bits * matrices.reduce((sum, { tensor }) => sum + weights(tensor), 0)) : budget - fixedBytes;
   const size = (tensor: FamilyTensor, settings: EngineQuantizeSettings): number =>
     budget === undefined ? settings.planes * weights(tensor) : packedBytes(tensor, settings);
   const chosen = allocateWidths(
@@ -91,7 +91,8 @@ function costOf(
   if (!isOpen(candidates)) return 0;
   const anchor = of[measuredCandidate(candidates)]!;
   const ratio = anchor.outputError > 0 ? outputError / anchor.outputError : 0;
-  if (sensitivity === 'criterion') return criterion * ratio;
+  // Without a Hessian there is no criterion: what is lost of the weights then.
+  if (sensitivity === 'criterion') return criterion > 0 ? criterion * ratio : outputError;
   if (kl !== null) return kl;
   if (anchor.kl === null) throw new ShiftAddError('ERR_ENGINE', 'A matrix has no measured divergence.');
   return anchor.kl * ratio;

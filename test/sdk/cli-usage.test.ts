@@ -40,7 +40,7 @@ t.test('wrong usage exits 2 and names what was wrong', async (t) => {
     [['quantize', 'a'], 'quantize needs <out>'],
     [['import', 'a', 'b'], 'import needs --base CHECKPOINT'],
     [['quantize', 'a', 'b', '--calibration', 'c', '--override', 'k_proj=9'], "--override expects NAME=BITS with BITS from 1 to 8 but received 'k_proj=9'"],
-    [['quantize', 'a', 'b', '--mode', 'big'], "--mode expects one of lat, acc but received 'big'"],
+    [['quantize', 'a', 'b', '--mode', 'big'], "--mode expects one of lat, acc, mixed but received 'big'"],
   ];
   for (const [words, message] of cases) {
     const { status, output, notes } = await shiftadd(words);

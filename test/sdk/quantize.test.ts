@@ -158,7 +158,7 @@ t.test('output folder, overrides, abort', async (t) => {
     onProgress: ({ block }) => block === 3 && controller.abort('enough'),
   });
   t.equal(await job.catch((reason: unknown) => reason), 'enough');
-  t.same(await readdir(parent), ['packed']);
+  t.same(await readdir(parent), ['packed', 'packed.partial'], 'the finished layers stay for resume');
   t.equal(await readFile(join(out, 'config.json'), 'utf8'), before, 'the old folder is untouched');
   await quantizeModel(stories, out, { ...quick, calibration, overwrite: true, bits: 3 });
   t.same(await readdir(parent), ['packed']);

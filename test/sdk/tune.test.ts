@@ -55,10 +55,10 @@ const matrices = await (async () => {
   const nameOf = (role: number, layer: number): string =>
     family.tensors.find((tensor) => tensor.role === role && tensor.layer === layer)!.name;
   for (let layer = 0; layer < family.layers; layer++) {
-    const block = await quantizer.block(roles.map(() => settings));
+    const block = await quantizer.block(roles.map(() => settings), 1);
     block.forEach((matrix, i) => packed.push({ name: nameOf(roles[i]!, layer), role: roles[i]!, layer, matrix }));
   }
-  const [embedding] = await quantizer.head([{ ...settings, planes: 4 }]);
+  const [embedding] = await quantizer.head([{ ...settings, planes: 4 }], 1);
   packed.push({ name: nameOf(Role.embedding, 0), role: Role.embedding, layer: 0, matrix: embedding! });
   await quantizer.close();
   return packed;

@@ -1,4 +1,5 @@
 /** Finds NaN and infinite values in a dense checkpoint, before hours are spent on it. */
+import { createHash } from 'node:crypto';
 import { open } from 'node:fs/promises';
 import { ShiftAddError } from '../errors.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
@@ -13,8 +14,9 @@ const exponents: Readonly<Record<string, { bytes: 2 | 4; mask: number; fraction:
   F32: { bytes: 4, mask: 0x7f800000, fraction: 0x007fffff },
 };
 
-/** ERR_NON_FINITE names the tensor and the place in it. */
-export async function checkFinite(folder: ModelFolder, signal?: AbortSignal): Promise<void> {
+/** ERR_NON_FINITE names the tensor and the place in it. Returns the SHA-256 of what it read, in hexadecimal. */
+export async function checkFinite(folder: ModelFolder, signal?: AbortSignal): Promise<string> {
+  const hash = createHash('sha256');
   const buffer = new ArrayBuffer(chunkBytes);
   for (const file of folder.files) {
     const handle = await open(file.path);
@@ -26,6 +28,7 @@ export async function checkFinite(folder: ModelFolder, signal?: AbortSignal): Pr
           signal?.throwIfAborted();
           const bytes = Math.min(chunkBytes, tensor.bytes - done);
           const { bytesRead } = await handle.read(new Uint8Array(buffer), 0, bytes, tensor.offset + done);
+          hash.update(new Uint8Array(buffer, 0, bytesRead));
           const count = Math.floor(bytesRead / kind.bytes);
           const elements = kind.bytes === 2 ? new Uint16Array(buffer, 0, count) : new Uint32Array(buffer, 0, count);
           const bad = firstNonFinite(elements, kind.mask);
@@ -36,6 +39,7 @@ export async function checkFinite(folder: ModelFolder, signal?: AbortSignal): Pr
       await handle.close();
     }
   }
+  return hash.digest('hex');
 }
 
 function firstNonFinite(elements: Uint16Array | Uint32Array, mask: number): number {
