@@ -105,7 +105,7 @@ t.test('quantize, then run what it made', async (t) => {
   t.equal((await shiftadd([...words, '--overwrite', '--quiet'])).status, 0);
 });
 
-t.test('an interrupt ends a quantization with 130 and leaves nothing behind', async (t) => {
+t.test('an interrupt ends a quantization with 130 and leaves the finished layers for --resume', async (t) => {
   const folder = t.testdir({ 'text.txt': story.repeat(4000) });
   const out = join(folder, 'packed');
   let sent = false;
@@ -122,7 +122,8 @@ t.test('an interrupt ends a quantization with 130 and leaves nothing behind', as
   t.equal(ended.status, 130);
   t.match(ended.notes, /shiftadd: interrupted\n$/);
   await t.rejects(access(out));
-  t.strictSame(await readdir(folder), ['text.txt']);
+  const left = (await readdir(folder)).filter((name) => name !== 'packed.partial'); // not there yet when it comes early
+  t.same(left, ['text.txt']);
 });
 
 t.test('a reader that goes away ends the program quietly', async (t) => {
