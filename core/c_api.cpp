@@ -156,6 +156,12 @@ sa_status sa_session_prefill(sa_session* session, const int32_t* tokens, size_t 
   return finish(session->session->prefill({tokens, count}, Cancel(cancel)));
 }
 
+sa_status sa_session_prefill_logits(sa_session* session, const int32_t* tokens, size_t count, float* out,
+                                    size_t out_count, const int32_t* cancel) {
+  if (session == nullptr || tokens == nullptr || out == nullptr) return null_argument();
+  return finish(session->session->prefill_logits({tokens, count}, {out, out_count}, Cancel(cancel)));
+}
+
 sa_status sa_session_sample(sa_session* session, const sa_sampling* sampling, int32_t* token) {
   if (session == nullptr || sampling == nullptr || token == nullptr) return null_argument();
   if (sampling->top_k < 0 || sampling->repetition_window < 0)

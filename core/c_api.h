@@ -86,6 +86,9 @@ SA_API sa_status sa_session_seed(sa_session* session, uint64_t seed);
 /* Appends `count` tokens and computes the logits of the last. `cancel` may be null; a value other than 0 stops the work
  * within one layer of one chunk, and the session then stands where it stood before the call. */
 SA_API sa_status sa_session_prefill(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);
+/* The same, and writes the logits of every token: count x vocabulary size. */
+SA_API sa_status sa_session_prefill_logits(sa_session* session, const int32_t* tokens, size_t count, float* out,
+                                           size_t out_count, const int32_t* cancel);
 /* Picks a token from the logits of the last position. */
 SA_API sa_status sa_session_sample(sa_session* session, const sa_sampling* sampling, int32_t* token);
 /* Greedy decoding with a guess: appends `token`, then those of the `count` (at most 7) draft tokens that are what greedy

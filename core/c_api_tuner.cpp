@@ -89,7 +89,7 @@ sa_status sa_tuner_describe(const sa_tuner* tuner, int32_t role, int32_t layer, 
   *out = {integer(shape.rows), integer(shape.columns), integer(shape.planes), integer(shape.group_rows),
           integer(shape.group_columns), shape.scale_exponent, shape.has_row_scales ? 1 : 0,
           static_cast<double>(weights.planes.size()), static_cast<double>(weights.scales.size()),
-          static_cast<double>(weights.row_scales.size()), NAN, NAN};
+          static_cast<double>(weights.row_scales.size()), NAN, NAN, NAN, 0, 0, 0};
   return 0;
 }
 

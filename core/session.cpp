@@ -49,12 +49,16 @@ Status Session::run_step(std::span<const int32_t> tokens, uint32_t position, Can
   return ok_status();
 }
 
-Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
+Status Session::check_prefill(std::span<const int32_t> tokens) const {
   if (tokens.empty()) return invalid_argument("there are no tokens to read");
-  SHIFTADD_TRY(check_tokens(tokens));
   if (tokens.size() > context_size() - position())
     return invalid_argument(std::to_string(tokens.size()) + " tokens do not fit: " + std::to_string(position()) +
                             " of " + std::to_string(context_size()) + " positions are taken");
+  return check_tokens(tokens);
+}
+
+Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
+  SHIFTADD_TRY(check_prefill(tokens));
   // A cancelled or failed call may leave keys and values behind the position; the next call overwrites them.
   uint32_t rows = 0;
   for (size_t done = 0; done < tokens.size(); done += rows) {
@@ -65,6 +69,24 @@ Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
   transformer_.logits(rows - 1, rows, logits_.data());
   if (!all_finite(logits_)) return not_finite(position() + tokens.size() - 1);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  has_logits_ = true;
+  return ok_status();
+}
+
+Status Session::prefill_logits(std::span<const int32_t> tokens, std::span<float> out, Cancel cancel) {
+  SHIFTADD_TRY(check_prefill(tokens));
+  const size_t vocabulary = model_.spec().vocabulary_size;
+  if (out.size() != tokens.size() * vocabulary)
+    return invalid_argument("the logits need room for " + std::to_string(tokens.size() * vocabulary) + " numbers");
+  for (size_t done = 0; done < tokens.size(); done += Transformer::kMaxRows) {
+    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
+    SHIFTADD_TRY(run_step(tokens.subspan(done, rows), position() + static_cast<uint32_t>(done), cancel));
+    transformer_.logits(0, rows, out.data() + done * vocabulary);
+  }
+  for (size_t row = 0; row < tokens.size(); ++row)
+    if (!all_finite(out.subspan(row * vocabulary, vocabulary))) return not_finite(position() + row);
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  std::copy_n(out.end() - static_cast<ptrdiff_t>(vocabulary), vocabulary, logits_.begin());
   has_logits_ = true;
   return ok_status();
 }

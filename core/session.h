@@ -34,6 +34,8 @@ class Session {
   // Appends tokens and computes the logits of the last. On any failure the position is what it was before; the logits
   // are too, unless the new ones were not finite.
   Status prefill(std::span<const int32_t> tokens, Cancel cancel);
+  // The same, and writes the logits of every token: tokens x vocabulary size.
+  Status prefill_logits(std::span<const int32_t> tokens, std::span<float> out, Cancel cancel);
   Status sample(const Sampling& sampling, int32_t* token);
   // Appends `token` and as many of the draft (at most kMaxDraft) as greedy sampling picks too; out[0 .. *count - 1] are
   // the accepted tokens and the one after them.
@@ -50,6 +52,7 @@ class Session {
 
  private:
   explicit Session(const Model& model) : model_(model), transformer_(model) {}
+  Status check_prefill(std::span<const int32_t> tokens) const;
   Status check_tokens(std::span<const int32_t> tokens) const;
   // Runs all blocks over `tokens` (at most Transformer::kMaxRows) at `position`.
   Status run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel);

@@ -2,7 +2,7 @@
 // have the bits of the portable kernels.
 #include <initializer_list>
 
-#include "backends/cpu/float_math.h"
+#include "core/float_math.h"
 #include "backends/cpu/kernels_x86.h"
 
 namespace shiftadd::x86 {

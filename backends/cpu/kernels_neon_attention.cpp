@@ -1,6 +1,6 @@
 // NEON kernels: attention over cached keys and values, and the gated activation. No fused multiply-add: the sums have the
 // bits of the portable kernels.
-#include "backends/cpu/float_math.h"
+#include "core/float_math.h"
 #include "backends/cpu/kernels_neon.h"
 
 namespace shiftadd::neon {

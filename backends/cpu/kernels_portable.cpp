@@ -5,7 +5,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "backends/cpu/float_math.h"
+#include "core/float_math.h"
 #include "core/half.h"
 
 namespace shiftadd {

@@ -5,6 +5,9 @@
 #include <memory>
 #include <string>
 
+#include "core/divergence.h"
+#include "core/finite.h"
+
 namespace shiftadd {
 namespace {
 
@@ -12,23 +15,6 @@ namespace {
 // is too wide to measure all.
 constexpr uint32_t kMeasuredRows = 32;
 constexpr size_t kMostTeacherBytes = size_t{1} << 31;
-
-// ln of the sum of e^logit.
-double log_sum(const float* logits, size_t count) {
-  const float largest = *std::max_element(logits, logits + count);
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i) sum += std::exp(double{logits[i] - largest});
-  return double{largest} + std::log(sum);
-}
-
-// Sum of p (ln p - ln q); teacher: ln p, logits: of q.
-double divergence(const float* teacher, const float* logits, size_t count) {
-  const double log_total = log_sum(logits, count);
-  double sum = 0;
-  for (size_t i = 0; i < count; ++i)
-    sum += std::exp(double{teacher[i]}) * (double{teacher[i]} - (double{logits[i]} - log_total));
-  return sum;
-}
 
 const Weights& weights_of(const Model& model, Role role, uint32_t layer) {
   if (role == Role::embedding) return model.embedding();
@@ -62,16 +48,9 @@ Status Sensitivity::open(std::span<const int32_t> tokens, uint32_t windows, uint
   teacher_.reserve(floats);
   SHIFTADD_TRY(embed(&hidden_));
   SHIFTADD_TRY(run(0, hidden_, cancel, [&](const std::vector<float>& logits) {
-    const size_t first = teacher_.size();
     teacher_.insert(teacher_.end(), logits.begin(), logits.end());
-    model_.backend().parallel(logits.size() / vocabulary, [&](size_t row) {
-      float* line = teacher_.data() + first + row * vocabulary;
-      const float log_total = static_cast<float>(log_sum(line, vocabulary));
-      for (size_t i = 0; i < vocabulary; ++i) line[i] -= log_total;
-    });
   }));
-  for (float value : teacher_)
-    if (std::isnan(value)) return bad_format("the dense model has logits that are not finite");
+  if (!all_finite(teacher_)) return bad_format("the dense model has logits that are not finite");
   return ok_status();
 }
 

@@ -37,7 +37,7 @@ class Sensitivity {
   std::vector<int32_t> tokens_;
   uint32_t windows_ = 0, window_ = 0;
   std::vector<float> hidden_;   // [window][position][hidden size], the input of the block in work
-  std::vector<float> teacher_;  // log-probabilities [measured position][vocabulary]
+  std::vector<float> teacher_;  // logits of the dense model [measured position][vocabulary]
 };
 
 }  // namespace shiftadd

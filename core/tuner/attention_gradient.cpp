@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "backends/cpu/float_math.h"
+#include "core/float_math.h"
 #include "core/tuner/dense_product.h"
 
 namespace shiftadd {

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "backends/cpu/float_math.h"
+#include "core/float_math.h"
 
 namespace shiftadd {
 namespace {

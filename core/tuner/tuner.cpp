@@ -5,7 +5,7 @@
 #include <string>
 
 #include "core/finite.h"
-#include "core/tuner/divergence.h"
+#include "core/divergence.h"
 
 namespace shiftadd {
 namespace {

@@ -25,7 +25,9 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "EngineSession",
                        {InstanceMethod<&SessionObject::describe>("describe"), InstanceMethod<&SessionObject::seed>("seed"),
-                        InstanceMethod<&SessionObject::prefill>("prefill"), InstanceMethod<&SessionObject::sample>("sample"),
+                        InstanceMethod<&SessionObject::prefill>("prefill"),
+                        InstanceMethod<&SessionObject::prefill_logits>("prefillLogits"),
+                        InstanceMethod<&SessionObject::sample>("sample"),
                         InstanceMethod<&SessionObject::decode>("decode"), InstanceMethod<&SessionObject::rewind>("rewind"),
                         InstanceMethod<&SessionObject::decode_draft>("decodeDraft"),
                         InstanceMethod<&SessionObject::logits>("logits"), InstanceMethod<&SessionObject::evaluate>("evaluate"),
@@ -65,6 +67,28 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
     auto job = make_job(env, Value(), state);
     job->work = [state = state, tokens = tokens_of(info[0])](const int32_t* cancel) {
       return sa_session_prefill(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(), cancel);
+    };
+    return model->queue->run(env, std::move(job), info[1]);
+  }
+  Napi::Value prefill_logits(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    auto tokens = std::make_shared<std::vector<int32_t>>(tokens_of(info[0]));
+    // The engine refuses more tokens than the context has room for, but only after this allocation.
+    sa_session_info session;
+    sa_session_describe(state->handle, &session);
+    const size_t room = std::min(tokens->size(), static_cast<size_t>(session.context_size));
+    auto logits = std::make_shared<std::vector<float>>(std::max<size_t>(room, 1) * static_cast<size_t>(vocabulary));
+    job->work = [state = state, tokens, logits](const int32_t* cancel) {
+      return sa_session_prefill_logits(state->handle, tokens->empty() ? &kNoTokens : tokens->data(), tokens->size(),
+                                       logits->data(), logits->size(), cancel);
+    };
+    job->result = [logits](Napi::Env env) -> Napi::Value {
+      Napi::Float32Array out = Napi::Float32Array::New(env, logits->size());
+      if (out.IsEmpty()) return env.Undefined();  // the environment is going away
+      std::copy(logits->begin(), logits->end(), out.Data());
+      return out;
     };
     return model->queue->run(env, std::move(job), info[1]);
   }

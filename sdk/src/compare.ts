@@ -73,12 +73,16 @@ export async function compareModels(
         for (let index = 0; index < windows; index++) {
           session.rewind(0);
           other.rewind(0);
-          for (let at = index * size; at < (index + 1) * size - 1; at++) {
+          const end = (index + 1) * size - 1;
+          for (let at = index * size; at < end; at += chunk) {
             signal?.throwIfAborted();
-            const token = tokens.subarray(at, at + 1);
-            await Promise.all([session.prefill(token, flag), other.prefill(token, flag)]);
-            addPosition(session.logits(), other.logits(), tokens[at + 1]!, sums);
-            onProgress?.({ done: at + 1, total: windows * size });
+            const part = tokens.slice(at, Math.min(at + chunk, end));
+            const [own, theirs] = await Promise.all([session.prefillLogits(part, flag), other.prefillLogits(part, flag)]);
+            for (let row = 0; row < part.length; row++) {
+              const from = row * core.vocabularySize, to = from + core.vocabularySize;
+              addPosition(own.subarray(from, to), theirs.subarray(from, to), tokens[at + row + 1]!, sums);
+            }
+            onProgress?.({ done: at + part.length, total: windows * size });
           }
         }
       } finally {
@@ -105,6 +109,9 @@ export async function compareModels(
     window: size,
   };
 }
+
+/** Tokens read at once: their logits are in memory. */
+const chunk = 32;
 
 function addPosition(
   own: Float32Array,

@@ -87,6 +87,8 @@ export interface EngineSession {
   seed(seed: bigint): void;
   /** Appends tokens (at least one) and computes the logits of the last. Cancelled: the session is as before the call. */
   prefill(tokens: Int32Array, cancel?: CancelFlag): Promise<void>;
+  /** The same, and returns the logits of every token: tokens x vocabulary. */
+  prefillLogits(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array>;
   /** Picks a token from the logits of the last position, without appending it. */
   sample(sampling: EngineSampling): Promise<number>;
   /** Appends one token and samples the next: one decode step. */

@@ -10,7 +10,7 @@
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_weights.h"
-#include "backends/cpu/float_math.h"
+#include "core/float_math.h"
 #include "core/half.h"
 #include "test/native/tap.h"
 

@@ -62,6 +62,19 @@ void sequences(const RandomModel& test) {
     const double want = row[static_cast<size_t>(tokens[50])] - std::log(sum);
     tap::check(std::fabs(want - log_probabilities[49]) < (precision == 0 ? 1e-5 : 1e-2), name + "evaluate agrees with the logits");
 
+    std::vector<float> every(50 * kVocabulary);
+    sa_session_rewind(session, 0);
+    tap::check(sa_session_prefill_logits(session, tokens.data(), 50, every.data(), every.size() - 1, nullptr) != 0,
+               name + "logits of every token need room");
+    tap::check(sa_session_prefill_logits(session, tokens.data(), 50, every.data(), every.size(), nullptr) == 0 &&
+                   agree(row, {every.end() - kVocabulary, every.end()}, precision) && logits(session).size() == row.size(),
+               name + "logits of every token end with those of the last");
+    sa_session_rewind(session, 0);
+    sa_session_prefill(session, tokens.data(), 20, nullptr);
+    tap::check(agree(logits(session), {every.begin() + 19 * kVocabulary, every.begin() + 20 * kVocabulary}, precision),
+               name + "and have those of the others");
+    sa_session_prefill(session, &tokens[20], 30, nullptr);
+
     // Drafts: what single greedy steps give, whether the guess is right, wrong from some place on, or empty.
     const sa_sampling greedy{0, 0, 1, 0, 1, 64};
     int32_t token = 0, steps[12];
