@@ -19,6 +19,7 @@ export type ErrorCode =
   | 'ERR_CALIBRATION'
   | 'ERR_TASK_FILE'
   | 'ERR_OUTPUT_EXISTS'
+  | 'ERR_WRITE'
   | 'ERR_CANCELLED';
 
 /** Every failure that is not a wrong argument: a stable `code`, a sentence that names the fix, and its `cause`. */
@@ -58,6 +59,25 @@ export function fromEngine(error: unknown, doing: string): unknown {
     ? 'ERR_NON_FINITE'
     : (codeOfStatus[error.status] ?? 'ERR_ENGINE');
   return new ShiftAddError(code, `${doing} failed: ${error.message}`, error);
+}
+
+const writeFixes: Record<string, string> = {
+  ENOSPC: 'There is no space left. Free some, or choose another output folder.',
+  EDQUOT: 'The quota is used up. Free some space, or choose another output folder.',
+  EFBIG: 'A file may not become so large here. Choose another output folder or a smaller maxShardBytes.',
+  EROFS: 'The file system is read-only. Choose another output folder.',
+  EACCES: 'Permission is denied. Choose another output folder, or change its permissions.',
+  EPERM: 'Permission is denied. Choose another output folder, or change its permissions.',
+  ENOTDIR: 'A part of this path is a file. Choose another output folder.',
+  ENAMETOOLONG: 'The name is too long. Choose a shorter one.',
+  EIO: 'The device reports an error. Choose another output folder.',
+};
+
+/** A failure to write below `path` as ERR_WRITE with the fix; anything else is returned as it came. */
+export function fromWriting(error: unknown, path: string): unknown {
+  const code = error instanceof ShiftAddError ? undefined : (error as NodeJS.ErrnoException | null)?.code;
+  const fix = code === undefined ? undefined : writeFixes[code];
+  return fix === undefined ? error : new ShiftAddError('ERR_WRITE', `${path} cannot be written (${code}). ${fix}`, error);
 }
 
 /** The error of a file system call as a typed error that names the path. */

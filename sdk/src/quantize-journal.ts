@@ -2,13 +2,14 @@
  * The finished steps of a quantization on disk, one file per block, so that a job that was stopped goes on where it was.
  * A step's file appears under its name only when it is whole; the key ties the journal to one job.
  */
-import { mkdir, open, readFile, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { lstat, mkdir, open, readFile, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isJsonObject } from './checkpoint/json-file.js';
-import { readSafetensors } from './checkpoint/safetensors.js';
+import { readSafetensors, type SafetensorsFile } from './checkpoint/safetensors.js';
 import { writeSafetensors, type TensorToWrite } from './checkpoint/safetensors-writer.js';
 import type { EnginePackedMatrix } from './engine.js';
-import { ShiftAddError } from './errors.js';
+import { ShiftAddError, fromWriting } from './errors.js';
 import type { TuneState } from './tune.js';
 
 /** One candidate of one matrix, and the KL divergence that it alone costs the model where that was measured. */
@@ -20,6 +21,7 @@ export interface Candidate {
 type Description = Omit<EnginePackedMatrix, 'planeData' | 'scales' | 'rowScales'> & { kl: number | null };
 
 const arrays = { planeData: 'U8', scales: 'U16', rowScales: 'F16' } as const;
+const parts = Object.keys(arrays) as (keyof typeof arrays)[];
 
 export class QuantizeJournal {
   private constructor(
@@ -30,7 +32,7 @@ export class QuantizeJournal {
   /**
    * `path` is the folder of the journal. With `resume` an existing one is taken up, and ERR_OUTPUT_EXISTS says when it
    * belongs to another job; else it is emptied. ERR_OUTPUT_EXISTS too while its job is still running, and for a folder
-   * that is no journal. Call `release` when the job ends, whichever way.
+   * that is no journal, and ERR_WRITE when it cannot be made. Call `release` when the job ends, whichever way.
    */
   static async open(path: string, key: string, resume: boolean): Promise<QuantizeJournal> {
     const journal = new QuantizeJournal(path, key);
@@ -50,7 +52,7 @@ export class QuantizeJournal {
       return journal;
     } catch (error) {
       inUse.delete(path);
-      throw error;
+      throw fromWriting(error, path);
     }
   }
 
@@ -65,13 +67,14 @@ export class QuantizeJournal {
     await rename(join(this.path, 'job.json.new'), join(this.path, 'job.json'));
   }
 
-  /** Null when nothing is there, or an empty folder. */
+  /** Null when nothing is there, an empty folder, or one whose job was killed before it had a name. */
   private async readJob(): Promise<{ key: string; pid: number } | null> {
-    const names = await readdir(this.path).catch((error: NodeJS.ErrnoException) => {
+    const names = await readdir(this.path).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code === 'ENOENT') return [];
-      throw this.foreign(error);
+      // A file in its place, or one in the place of a folder above.
+      throw (await lstat(this.path).catch(() => null)) === null ? error : this.foreign(error);
     });
-    if (names.length === 0) return null;
+    if (names.every((name) => name === 'job.json.new')) return null;
     try {
       const job: unknown = JSON.parse(await readFile(join(this.path, 'job.json'), 'utf8'));
       if (isJsonObject(job) && typeof job['key'] === 'string' && typeof job['pid'] === 'number')
@@ -94,30 +97,33 @@ export class QuantizeJournal {
     return join(this.path, `step-${String(step).padStart(5, '0')}.safetensors`);
   }
 
-  /** The candidates of a finished step, or null when it is not there. ERR_BAD_MODEL_FILE when it is damaged. */
-  async read(step: number, only?: (index: number) => boolean): Promise<Candidate[] | null> {
-    let file: Awaited<ReturnType<typeof readSafetensors>>;
-    try {
-      file = await readSafetensors(this.file(step));
-    } catch (error) {
-      if (error instanceof ShiftAddError && error.code === 'ERR_NOT_FOUND') return null;
+  /** A file of this journal that is whole as far as its header tells; null when it is missing or damaged. */
+  private async openFile(path: string): Promise<SafetensorsFile | null> {
+    return readSafetensors(path).catch((error: unknown) => {
+      if (error instanceof ShiftAddError && (error.code === 'ERR_NOT_FOUND' || error.code === 'ERR_BAD_MODEL_FILE')) return null;
       throw error;
-    }
-    if (file.metadata['key'] !== this.key || file.metadata['matrices'] === undefined) return null;
-    const descriptions = JSON.parse(file.metadata['matrices']) as Description[];
+    });
+  }
+
+  /** The candidates of a finished step, without the arrays of those that `only` leaves out; null when it is not there. */
+  async read(step: number, only: (index: number) => boolean = () => true): Promise<Candidate[] | null> {
+    const file = await this.openFile(this.file(step));
+    if (file === null || file.metadata['key'] !== this.key) return null;
+    const descriptions = descriptionsOf(file);
+    if (descriptions === null) return null;
     const handle = await open(file.path, 'r');
     try {
       const candidates: Candidate[] = [];
       for (const [index, { kl, ...description }] of descriptions.entries()) {
         const matrix: EnginePackedMatrix = { ...description, planeData: new Uint8Array(), scales: new Uint16Array() };
-        if (only?.(index) ?? true) {
-          for (const part of Object.keys(arrays) as (keyof typeof arrays)[]) {
+        if (only(index)) {
+          for (const part of parts) {
             const entry = file.tensors.get(`${index}.${part}`);
             if (entry === undefined) continue;
             const bytes = new Uint8Array(entry.bytes);
             for (let done = 0; done < entry.bytes;) {
               const { bytesRead } = await handle.read(bytes, done, entry.bytes - done, entry.offset + done);
-              if (bytesRead === 0) throw new ShiftAddError('ERR_BAD_MODEL_FILE', `${file.path} is cut. Quantize again.`);
+              if (bytesRead === 0) throw new ShiftAddError('ERR_BAD_MODEL_FILE', `${file.path} was cut while it was read.`);
               done += bytesRead;
             }
             if (part === 'planeData') matrix.planeData = bytes;
@@ -132,27 +138,39 @@ export class QuantizeJournal {
     }
   }
 
-  /** Whether the step is finished. */
+  /** Whether the step is finished and undamaged. A step that is not is done again. */
   async has(step: number): Promise<boolean> {
-    return (await this.read(step, () => false)) !== null;
+    const candidates = await this.read(step);
+    if (candidates === null) return false;
+    const file = await this.openFile(this.file(step));
+    return file !== null && file.metadata['crc32'] === checksum(file.metadata['matrices']!, candidates);
   }
 
+  /** ERR_WRITE when the disk is full, for instance. */
   async write(step: number, candidates: readonly Candidate[]): Promise<void> {
     const tensors = candidates.flatMap(({ matrix }, index) =>
-      (Object.keys(arrays) as (keyof typeof arrays)[]).flatMap((part): TensorToWrite[] => {
-        const array = matrix[part];
-        if (array === undefined) return [];
-        const data = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-        return [{ name: `${index}.${part}`, dtype: arrays[part], shape: [array.length], bytes: data.length, data: () => [data] }];
+      parts.flatMap((part): TensorToWrite[] => {
+        const data = bytesOf(matrix[part]);
+        if (data === null) return [];
+        return [{ name: `${index}.${part}`, dtype: arrays[part], shape: [matrix[part]!.length], bytes: data.length, data: () => [data] }];
       }),
     );
     const matrices = candidates.map(({ matrix, kl }): Description => {
       const { planeData: _planes, scales: _scales, rowScales: _rows, ...rest } = matrix;
       return { ...rest, kl };
     });
-    const path = this.file(step);
-    await rm(`${path}.partial`, { force: true }); // of a job that was killed while it wrote
-    await writeSafetensors(path, tensors, { key: this.key, matrices: JSON.stringify(matrices) });
+    const text = JSON.stringify(matrices);
+    const metadata = { key: this.key, matrices: text, crc32: checksum(text, candidates) };
+    await this.replaceFile(this.file(step), tensors, metadata);
+  }
+
+  private async replaceFile(path: string, tensors: TensorToWrite[], metadata: Record<string, string>): Promise<void> {
+    try {
+      await rm(`${path}.partial`, { force: true }); // of a job that was killed while it wrote
+      await writeSafetensors(path, tensors, metadata);
+    } catch (error) {
+      throw fromWriting(error, path);
+    }
   }
 
   private get tuneFile(): string {
@@ -161,37 +179,71 @@ export class QuantizeJournal {
 
   /** Where tuning was under this key, or null. */
   async readTuneState(key: string): Promise<TuneState | null> {
-    let file: Awaited<ReturnType<typeof readSafetensors>>;
-    try {
-      file = await readSafetensors(this.tuneFile);
-    } catch (error) {
-      if (error instanceof ShiftAddError && error.code === 'ERR_NOT_FOUND') return null;
-      throw error;
-    }
-    const { done, losses, key: found } = JSON.parse(file.metadata['tune'] ?? '{}') as Partial<TuneState> & { key?: string };
-    const entry = file.tensors.get('state');
-    if (found !== `${this.key} ${key}` || entry === undefined || done === undefined || losses === undefined) return null;
-    const bytes = await readFile(this.tuneFile);
-    return { done, losses, engine: new Float32Array(bytes.buffer.slice(bytes.byteOffset + entry.offset, bytes.byteOffset + entry.offset + entry.bytes)) };
+    const file = await this.openFile(this.tuneFile);
+    const entry = file?.tensors.get('state');
+    if (file === null || entry === undefined) return null;
+    const { key: found, done, losses, crc32: sum } = parseObject(file.metadata['tune']);
+    if (found !== `${this.key} ${key}` || !Number.isInteger(done) || !Array.isArray(losses)) return null;
+    const bytes = (await readFile(this.tuneFile)).subarray(entry.offset, entry.offset + entry.bytes);
+    if (crc32(bytes) !== sum) return null;
+    return { done: done as number, losses: losses as number[], engine: new Float32Array(Uint8Array.from(bytes).buffer) };
   }
 
+  /** ERR_WRITE as above. */
   async writeTuneState(key: string, { done, losses, engine }: TuneState): Promise<void> {
-    const data = new Uint8Array(engine.buffer, engine.byteOffset, engine.byteLength);
-    await rm(`${this.tuneFile}.partial`, { force: true });
-    await writeSafetensors(this.tuneFile, [{ name: 'state', dtype: 'F32', shape: [engine.length], bytes: data.length, data: () => [data] }], {
-      tune: JSON.stringify({ key: `${this.key} ${key}`, done, losses }),
-    });
+    const data = bytesOf(engine)!;
+    await this.replaceFile(
+      this.tuneFile,
+      [{ name: 'state', dtype: 'F32', shape: [engine.length], bytes: data.length, data: () => [data] }],
+      { tune: JSON.stringify({ key: `${this.key} ${key}`, done, losses, crc32: crc32(data) }) },
+    );
   }
 
   /** Removes the journal's files, and its folder when that is empty then. */
   async remove(): Promise<void> {
-    if ((await this.readJob()) === null) return;
-    for (const name of await readdir(this.path))
+    await this.readJob(); // refuses a folder that is none of ours
+    const names = await readdir(this.path).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return null;
+      throw error;
+    });
+    if (names === null) return;
+    for (const name of names)
       if (ownFile.test(name)) await rm(join(this.path, name), { force: true });
     await rmdir(this.path).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOTEMPTY') throw error;
     });
   }
+}
+
+/** Null when the header does not describe matrices with all their arrays. */
+function descriptionsOf({ metadata, tensors }: SafetensorsFile): Description[] | null {
+  try {
+    const all: unknown = JSON.parse(metadata['matrices'] ?? '');
+    const whole = Array.isArray(all) && all.every((one, index) => isJsonObject(one) && tensors.has(`${index}.planeData`) && tensors.has(`${index}.scales`));
+    return whole ? (all as Description[]) : null;
+  } catch {
+    return null;
+  }
+}
+
+function parseObject(text: string | undefined): Record<string, unknown> {
+  try {
+    const value: unknown = JSON.parse(text ?? '');
+    return isJsonObject(value) ? value : {};
+  } catch {
+    return {};
+  }
+}
+
+function bytesOf(array: Uint8Array | Uint16Array | Float32Array | undefined): Uint8Array | null {
+  return array === undefined ? null : new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+/** Over the descriptions and all arrays. */
+function checksum(descriptions: string, candidates: readonly Candidate[]): string {
+  let sum = crc32(descriptions);
+  for (const { matrix } of candidates) for (const part of parts) sum = crc32(bytesOf(matrix[part]) ?? '', sum);
+  return sum.toString(16);
 }
 
 const ownFile = /^(job\.json(\.new)?|(step-\d+|tune)\.safetensors(\.partial)?)$/;

@@ -1,14 +1,11 @@
 /** The engine's part of a quantization: every block, the embedding and the head, each into the journal when it is done. */
 import type { Calibration } from './calibration.js';
 import type { ModelFolder } from './checkpoint/model-folder.js';
-import type { CancelFlag, EngineModel, EngineQuantizer } from './engine.js';
-import { fromEngine } from './errors.js';
+import { withDenseModel } from './dense-model.js';
+import type { CancelFlag, EngineQuantizer } from './engine.js';
 import type { FamilySpec } from './families/index.js';
-import { openEngineModel } from './model.js';
-import { buildModelSpec } from './model-spec.js';
 import type { Candidate, QuantizeJournal } from './quantize-journal.js';
 import { isMixed, type QuantizeOptions, type QuantizeProgress, type QuantizeStep } from './quantize-settings.js';
-import { selectBackend } from './select-backend.js';
 import { isOpen, measuredCandidate } from './width-plan.js';
 
 /** Tokens of the windows on which divergences are measured. */
@@ -26,31 +23,6 @@ export interface Job {
 
 export type Report = (phase: QuantizeProgress['phase'], done: number, block: number, loss?: number) => void;
 
-
-/** Opens the dense model for `use`, which the signal cancels, and closes it. */
-export async function withEngineModel<T>(
-  source: ModelFolder,
-  family: FamilySpec,
-  { threads, signal }: QuantizeOptions,
-  use: (engineModel: EngineModel, cancel: CancelFlag) => Promise<T>,
-): Promise<T> {
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
-  const stop = (): void => void Atomics.store(flag, 0, 1);
-  signal?.addEventListener('abort', stop, { once: true });
-  let engineModel: EngineModel | null = null;
-  try {
-    const open = { threads, precision: 'exact' as const, signal };
-    ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
-    return await use(engineModel, flag);
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw fromEngine(error, `Quantizing ${source.path}`);
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    await engineModel?.close();
-  }
-}
-
 /** Quantizes every step that the journal does not hold yet. */
 export async function quantizeSteps(
   { source, family, steps, calibration, options, report }: Job,
@@ -59,7 +31,7 @@ export async function quantizeSteps(
   const finished = await Promise.all(steps.map((_, index) => journal.has(index)));
   const last = finished.lastIndexOf(false);
   if (last < 0) return;
-  await withEngineModel(source, family, options, async (engineModel, flag) => {
+  await withDenseModel(source, family, options, 'Quantizing', async (engineModel, flag) => {
     const quantizer = await engineModel.openQuantizer(calibration.tokens, calibration.samples, calibration.window);
     const measures = isMixed(options) && (options.sensitivity ?? 'kl').startsWith('kl');
     if (measures) {

@@ -1,10 +1,11 @@
 /** The tuning stage of a quantization: which windows, how many steps, and the state that `resume` goes on from. */
 import { createHash } from 'node:crypto';
 import { calibrationSamples, isSelfCalibration, type Calibration } from './calibration.js';
+import { withDenseModel } from './dense-model.js';
 import { Role, type FamilyTensor } from './families/index.js';
 import type { Candidate, QuantizeJournal } from './quantize-journal.js';
 import type { QuantizeOptions } from './quantize-settings.js';
-import { withEngineModel, type Job } from './quantize-steps.js';
+import type { Job } from './quantize-steps.js';
 import { tuneMatrices } from './tune.js';
 
 /** A matrix with the width that was chosen for it. */
@@ -46,7 +47,7 @@ export async function tuneModel(
   matrices: Quantized[],
   journal: QuantizeJournal,
 ): Promise<Tuned> {
-  const { tune, seed = 1, signal, tuneWindows = 2 } = options;
+  const { tune, seed = 1, tuneWindows = 2 } = options;
   if (tune !== 'full' && tune !== 'blocks') return { matrices, gains: new Map(), loss: null };
   const norms = family.tensors.filter(({ shape }) => shape.length === 1);
   const steps = tuneStepsOf(options);
@@ -56,7 +57,7 @@ export async function tuneModel(
   const total = steps * (tune === 'blocks' ? family.layers : 1);
   if (resume !== null && resume.done > total) resume = null;
   let pending: Promise<void> = Promise.resolve();
-  const tuned = await withEngineModel(source, family, options, (engineModel) =>
+  const tuning = withDenseModel(source, family, options, 'Tuning', (engineModel, cancel) =>
     tuneMatrices(engineModel, {
       matrices,
       norms,
@@ -68,7 +69,7 @@ export async function tuneModel(
       windowsPerStep: tuneWindows,
       seed,
       ...(resume === null ? {} : { resume }),
-      ...(signal === undefined ? {} : { signal }),
+      cancel,
       onProgress: (done, loss, state) => {
         report('tune', done, 0, loss);
         if (Math.round(done * total) % stepsPerState !== 0) return;
@@ -78,7 +79,8 @@ export async function tuneModel(
       },
     }),
   );
-  await pending;
+  // Also when tuning fails: nothing writes into the journal afterwards.
+  const tuned = await tuning.finally(() => pending);
   const part = Math.max(1, Math.floor(tuned.losses.length / 8));
   const mean = (losses: number[]): number => losses.reduce((a, b) => a + b, 0) / losses.length;
   return {

@@ -6,12 +6,11 @@ import { randomIntegers, type Calibration } from './calibration.js';
 import { ChatTemplate, type ChatMessage } from './chat-template.js';
 import type { ModelFolder } from './checkpoint/model-folder.js';
 import { specialIds, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
+import { withDenseModel } from './dense-model.js';
 import type { CancelFlag, EngineModel, EngineSampling, EngineSession } from './engine.js';
-import { ShiftAddError, fromEngine } from './errors.js';
+import { ShiftAddError } from './errors.js';
 import type { FamilySpec } from './families/index.js';
-import { endIds, openEngineModel } from './model.js';
-import { buildModelSpec } from './model-spec.js';
-import { selectBackend } from './select-backend.js';
+import { endIds } from './model.js';
 import type { Tokenizer } from './tokenizer.js';
 
 export interface SelfCalibrationPlan {
@@ -74,25 +73,12 @@ export async function calibrateItself(
   tokenizer: Tokenizer,
   plan: SelfCalibrationPlan,
 ): Promise<Calibration> {
-  const { threads, signal } = plan;
-  const cancel: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
-  const stop = (): void => void Atomics.store(cancel, 0, 1);
-  signal?.addEventListener('abort', stop, { once: true });
-  let engineModel: EngineModel | null = null;
-  try {
-    const open = { threads, precision: 'exact' as const, signal };
-    ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
-    const template = files.chatTemplate === null ? null : new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
-    const { vocabularySize, contextLimit } = family;
-    const ids = { endIds: endIds(source, tokenizer), specialIds: specialIds(files) };
-    return await write({ engineModel, tokenizer, template, ...ids, vocabularySize, contextLimit }, plan, cancel);
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw fromEngine(error, `Writing the calibration text with ${source.path}`);
-  } finally {
-    signal?.removeEventListener('abort', stop);
-    await engineModel?.close();
-  }
+  const template = files.chatTemplate === null ? null : new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
+  const { vocabularySize, contextLimit } = family;
+  const ids = { endIds: endIds(source, tokenizer), specialIds: specialIds(files) };
+  return withDenseModel(source, family, plan, 'Writing the calibration text with', (engineModel, cancel) =>
+    write({ engineModel, tokenizer, template, ...ids, vocabularySize, contextLimit }, plan, cancel),
+  );
 }
 
 async function write(

@@ -4,7 +4,6 @@
  */
 import { randomIntegers } from './calibration.js';
 import type { CancelFlag, EngineModel, EnginePackedMatrix, EngineTuner, EngineTuneRates } from './engine.js';
-import { fromEngine } from './errors.js';
 import { Role, type FamilyTensor } from './families/index.js';
 
 export interface TunableMatrix {
@@ -35,7 +34,8 @@ export interface TuneOptions {
   resume?: TuneState;
   /** After every step: the share that is done, the loss before the step, and a way to keep the state. */
   onProgress?: (done: number, loss: number, state: () => TuneState) => void;
-  signal?: AbortSignal;
+  /** Ends it with an engine error when it becomes 1. */
+  cancel: CancelFlag;
 }
 
 export interface TuneState {
@@ -61,39 +61,24 @@ const warmUpShare = 0.02;
 const coarsePlanes = 2.3;
 const coarseFactor = 2.5;
 
-/** Rejects with a ShiftAddError of the engine or the signal's reason. */
+/** Rejects with the engine's error. */
 export async function tuneMatrices(engineModel: EngineModel, options: TuneOptions): Promise<TuneResult> {
-  const { matrices, norms, signal } = options;
-  signal?.throwIfAborted();
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
-  const stop = (): void => void Atomics.store(flag, 0, 1);
-  signal?.addEventListener('abort', stop, { once: true });
-  let tuner: EngineTuner | null = null;
+  const { matrices, norms } = options;
+  const tuner = await engineModel.openTuner();
   try {
-    tuner = await engineModel.openTuner();
-    for (const { role, layer, matrix } of matrices) {
-      signal?.throwIfAborted();
-      await tuner.set(role, layer, matrix);
-    }
-    const losses = await runSteps(tuner, options, flag);
+    for (const { role, layer, matrix } of matrices) await tuner.set(role, layer, matrix);
+    const losses = await runSteps(tuner, options);
     const gains = new Map<string, Float32Array>();
     for (const { name, role, layer, shape } of norms) gains.set(name, tuner.gains(role, layer, shape[0]!));
-    const tuned = matrices.map((item) => ({
-      ...item,
-      matrix: { ...item.matrix, ...tuner!.scales(item.role, item.layer) },
-    }));
+    const tuned = matrices.map((item) => ({ ...item, matrix: { ...item.matrix, ...tuner.scales(item.role, item.layer) } }));
     return { matrices: tuned, gains, losses };
-  } catch (error) {
-    signal?.throwIfAborted();
-    throw fromEngine(error, 'Tuning');
   } finally {
-    signal?.removeEventListener('abort', stop);
-    await tuner?.close();
+    await tuner.close();
   }
 }
 
-async function runSteps(tuner: EngineTuner, options: TuneOptions, flag: CancelFlag): Promise<number[]> {
-  const { matrices, tokens, windows, window, steps, windowsPerStep, seed, resume, onProgress, signal } = options;
+async function runSteps(tuner: EngineTuner, options: TuneOptions): Promise<number[]> {
+  const { matrices, tokens, windows, window, steps, windowsPerStep, seed, resume, onProgress, cancel } = options;
   const rates = options.rates ?? defaultRates(matrices);
   const blockwise = options.method === 'blocks';
   const blocks = blockwise ? 1 + Math.max(-1, ...matrices.filter(isOfBlock).map(({ layer }) => layer)) : 1;
@@ -102,26 +87,25 @@ async function runSteps(tuner: EngineTuner, options: TuneOptions, flag: CancelFl
   if (resume !== undefined) tuner.loadState(resume.engine);
   if (blockwise) {
     await tuner.beginBlocks(tokens, windows, window);
-    for (let block = 0; block < Math.floor(from / steps); block++) await tuner.nextBlock(flag);
+    for (let block = 0; block < Math.floor(from / steps); block++) await tuner.nextBlock(cancel);
     // Going on to the next block started its steps anew.
     if (resume !== undefined && from % steps !== 0) tuner.loadState(resume.engine);
   }
   const nextWindow = shuffledWindows(windows, seed);
   for (let skipped = 0; skipped < from * windowsPerStep; skipped++) nextWindow();
   for (let done = from; done < steps * blocks; done++) {
-    signal?.throwIfAborted();
     const chosen = Int32Array.from({ length: windowsPerStep }, nextWindow);
     const scaled = scaleRates(rates, scheduleFactor(done % steps, steps));
     const loss = blockwise
-      ? await tuner.blockStep(chosen, scaled, flag)
-      : await tuner.step(gather(tokens, chosen, window), windowsPerStep, window, scaled, flag);
+      ? await tuner.blockStep(chosen, scaled, cancel)
+      : await tuner.step(gather(tokens, chosen, window), windowsPerStep, window, scaled, cancel);
     losses.push(loss);
     onProgress?.((done + 1) / (steps * blocks), loss, () => ({
       done: done + 1,
       losses: [...losses],
       engine: tuner.saveState(),
     }));
-    if (blockwise && (done + 1) % steps === 0) await tuner.nextBlock(flag);
+    if (blockwise && (done + 1) % steps === 0) await tuner.nextBlock(cancel);
   }
   return losses;
 }

@@ -1,4 +1,5 @@
 // Every command on a real model, small enough to run in a moment.
+import { existsSync } from 'node:fs';
 import { spawn } from 'node:child_process';
 import { access, readdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -108,22 +109,28 @@ t.test('quantize, then run what it made', async (t) => {
 t.test('an interrupt ends a quantization with 130 and leaves the finished layers for --resume', async (t) => {
   const folder = t.testdir({ 'text.txt': story.repeat(4000) });
   const out = join(folder, 'packed');
-  let sent = false;
+  const finished = join(`${out}.partial`, 'step-00000.safetensors');
+  let started = false;
   const ended = await shiftadd(
     ['quantize', model, out, '--calibration', join(folder, 'text.txt'), '--samples', '128', '--window', '256'],
     {
       onNotes(_notes, kill) {
-        if (!sent) kill('SIGINT');
-        sent = true;
+        if (started) return;
+        started = true;
+        const wait = setInterval(() => {
+          if (!existsSync(finished)) return;
+          clearInterval(wait);
+          kill('SIGINT');
+        }, 1);
       },
     },
   );
-  t.ok(sent, 'progress was shown');
+  t.ok(started, 'progress was shown');
   t.equal(ended.status, 130);
   t.match(ended.notes, /shiftadd: interrupted\n$/);
   await t.rejects(access(out));
-  const left = (await readdir(folder)).filter((name) => name !== 'packed.partial'); // not there yet when it comes early
-  t.same(left, ['text.txt']);
+  t.same((await readdir(folder)).sort(), ['packed.partial', 'text.txt']);
+  t.ok(existsSync(finished));
 });
 
 t.test('a reader that goes away ends the program quietly', async (t) => {

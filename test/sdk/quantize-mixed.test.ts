@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import t from 'tap';
+import { writeFolder } from '../../sdk/src/checkpoint/output-folder.js';
 import { inspectModel, loadModel, planQuantization, quantizeModel, type QuantizeOptions, type QuantizeProgress } from '../../sdk/src/index.js';
 import { commandLine, plainEnvironment, shiftadd } from './cli-process.js';
 import { copyOf, join, patchTensor, stories, temporaryFolder } from './fixtures.js';
@@ -103,9 +104,10 @@ t.test('killed and resumed: the same bytes', async (t) => {
   const words = ['quantize', stories, join(folder, 'killed'), '--calibration', calibration, '--samples', '8', '--bits', '3'];
   for (const wait of [400, 700]) {
     const child = spawn(process.execPath, [commandLine, ...words, '--resume'], { stdio: 'ignore', env: plainEnvironment() });
+    const ended = new Promise((resolve) => child.once('exit', resolve));
     await sleep(wait);
     child.kill('SIGKILL');
-    await new Promise((resolve) => child.once('exit', resolve));
+    await ended;
   }
   const last = await shiftadd([...words, '--resume', '--overwrite']);
   t.equal(last.status, 0, last.notes);
@@ -153,4 +155,50 @@ t.test('tuning brings the model closer to the dense one', async (t) => {
     t.ok(norms.every(({ type }) => (type === 'F32') === (tune !== 'off')));
   }
   t.ok(loss.full < 0.8 * loss.off && loss.blocks < loss.off, JSON.stringify(loss));
+});
+
+t.test('a damaged journal: what is damaged is done again', async (t) => {
+  const whole = join(folder, 'undamaged');
+  const options: QuantizeOptions = { ...quick, calibration, bits: 2, tune: 'full', tuneSteps: 9 };
+  await quantizeModel(stories, whole, options);
+  const damages: [string, (bytes: Buffer) => Buffer][] = [
+    ['step-00000.safetensors', (bytes) => bytes.subarray(0, bytes.length >> 1)],
+    ['step-00001.safetensors', (bytes) => Buffer.alloc(0, bytes)],
+    ['step-00002.safetensors', (bytes) => Buffer.from(bytes.map((byte, i) => (i === bytes.length - 9 ? byte ^ 1 : byte)))],
+    ['step-00003.safetensors', (bytes) => Buffer.from(bytes.toString('latin1').replace('"planes\\":', '"plains\\":'), 'latin1')],
+    ['step-00004.safetensors', (bytes) => Buffer.from(bytes.toString('latin1').replace('"1.scales"', '"1.scalez"'), 'latin1')],
+    ['tune.safetensors', (bytes) => Buffer.from(bytes.map((byte, i) => (i === bytes.length - 9 ? byte ^ 1 : byte)))],
+  ];
+  for (const [name, damage] of damages) {
+    const out = join(folder, 'damaged');
+    const controller = new AbortController();
+    const onProgress = ({ phase, done }: QuantizeProgress): void => {
+      if (phase === 'tune' && done > 0.9) controller.abort();
+    };
+    await t.rejects(quantizeModel(stories, out, { ...options, overwrite: true, signal: controller.signal, onProgress }));
+    const file = join(`${out}.partial`, name);
+    await writeFile(file, damage(await readFile(file)));
+    const phases = new Set<string>();
+    await quantizeModel(stories, out, { ...options, overwrite: true, resume: true, onProgress: ({ phase }) => phases.add(phase) });
+    t.equal(phases.has('quantize'), name.startsWith('step'), name);
+    t.equal(await weights(out), await weights(whole), name);
+  }
+});
+
+t.test('a job that was killed before its journal had a name', async () => {
+  for (const resume of [true, false]) {
+    const out = join(folder, `early-${resume}`);
+    await mkdir(`${out}.partial`);
+    await writeFile(join(`${out}.partial`, 'job.json.new'), '{"ke');
+    await quantizeModel(stories, out, { ...quick, calibration, resume });
+  }
+});
+
+t.test('a place that cannot be written', async (t) => {
+  await t.rejects(quantizeModel(stories, join(calibration, 'out'), { ...quick, calibration }), { code: 'ERR_WRITE', message: /is a file/ });
+  // As the file system says it when the disk is full.
+  const full = Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC', syscall: 'write' });
+  const out = join(folder, 'full');
+  await t.rejects(writeFolder(out, undefined, () => Promise.reject(full)), { code: 'ERR_WRITE', message: /full cannot be written \(ENOSPC\)/ });
+  t.notOk((await readdir(folder)).some((name) => name.startsWith('full')), 'nothing is left');
 });

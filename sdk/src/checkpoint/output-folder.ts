@@ -1,7 +1,7 @@
 /** A model folder appears under its name only when it is whole; nothing is left behind when making it fails. */
 import { mkdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { ShiftAddError } from '../errors.js';
+import { ShiftAddError, fromWriting } from '../errors.js';
 
 /** Refuses an output folder that is an input, that exists without `overwrite`, or that is no model. ERR_OUTPUT_EXISTS. */
 export async function checkOutput(out: string, inputs: readonly string[], overwrite: boolean): Promise<void> {
@@ -15,7 +15,7 @@ export async function checkOutput(out: string, inputs: readonly string[], overwr
   if (!overwrite)
     throw new ShiftAddError(
       'ERR_OUTPUT_EXISTS',
-      `The output folder ${out} exists. Remove it, choose another one, or pass overwrite.`,
+      `The output folder ${out} exists. Remove it, choose another one, or pass overwrite (--overwrite).`,
     );
   const isModel =
     there.isDirectory() &&
@@ -30,7 +30,7 @@ export async function checkOutput(out: string, inputs: readonly string[], overwr
     );
 }
 
-/** `fill` writes into an empty folder beside `out`, which then takes the name. */
+/** `fill` writes into an empty folder beside `out`, which then takes the name. ERR_WRITE when the disk is full, for instance. */
 export async function writeFolder(
   out: string,
   signal: AbortSignal | undefined,
@@ -45,8 +45,8 @@ export async function writeFolder(
     signal?.throwIfAborted();
     await replaceFolder(partial, out);
   } catch (error) {
-    await rm(partial, { recursive: true, force: true });
-    throw error;
+    await rm(partial, { recursive: true, force: true }).catch(() => undefined); // what went wrong first is said
+    throw fromWriting(error, out);
   }
 }
 
