@@ -48,6 +48,8 @@ struct AttentionShape {
   float scale = 0;
 };
 
+struct Rotation;
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -80,6 +82,8 @@ class Backend {
                       uint32_t rows, Buffer out) = 0;
   // gate[i] = silu(gate[i]) * up[i]
   virtual void activate(Buffer gate, Buffer up, size_t count) = 0;
+  // out[m] = x[m] Q, or x[m] Q^T when inverse (core/rotation.h); columns: the hidden size. `out` may be x.
+  virtual void change_basis(const Rotation& rotation, Buffer x, uint32_t rows, bool inverse, Buffer out) = 0;
   // x[i] += y[i]
   virtual void add(Buffer x, Buffer y, size_t count) = 0;
   virtual void end() = 0;

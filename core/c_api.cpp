@@ -125,6 +125,18 @@ sa_status sa_model_describe(const sa_model* model, sa_model_info* out) {
   return 0;
 }
 
+sa_status sa_model_rotated(const sa_model* model, const int8_t* signs, size_t sign_count, const int8_t* matrix, int32_t size,
+                           int32_t role, int32_t layer, uint16_t* out, size_t out_count) {
+  if (model == nullptr || signs == nullptr || matrix == nullptr || out == nullptr) return null_argument();
+  if (size < 1 || size > static_cast<int32_t>(Rotation::kMaxSize) || role < 0 || role >= static_cast<int32_t>(kRoleCount) || layer < 0)
+    return finish(invalid_argument("the size, role or layer is out of range"));
+  Rotation rotation;
+  rotation.size = static_cast<uint32_t>(size);
+  rotation.signs.assign(signs, signs + sign_count);
+  rotation.matrix.assign(matrix, matrix + size_t{rotation.size} * rotation.size);
+  return finish(model->model->rotated(rotation, static_cast<Role>(role), static_cast<uint32_t>(layer), {out, out_count}));
+}
+
 sa_status sa_model_measure_read(const sa_model* model, double* bytes_per_second) {
   if (model == nullptr || bytes_per_second == nullptr) return null_argument();
   *bytes_per_second = model->model->measure_read();

@@ -63,6 +63,11 @@ typedef struct {
   double heap_bytes;   /* weights held in memory: decoded scales, norms */
 } sa_model_info;
 SA_API sa_status sa_model_describe(const sa_model* model, sa_model_info* out);
+/* For quantizing: matrix (role, layer) of a dense model with a rotation of the residual stream folded in, and the gains of
+ * the norm in front of it, which then are 1 (core/rotation.h). signs: one per hidden number; matrix: size x size; each +1 or
+ * -1. out: rows x columns fp16 numbers. */
+SA_API sa_status sa_model_rotated(const sa_model* model, const int8_t* signs, size_t sign_count, const int8_t* matrix,
+                                  int32_t size, int32_t role, int32_t layer, uint16_t* out, size_t out_count);
 /* Reads all weight files several times with the model's threads: the bytes per second that memory allows. */
 SA_API sa_status sa_model_measure_read(const sa_model* model, double* bytes_per_second);
 /* Close sessions, quantizers and tuners of the model first. */

@@ -58,6 +58,27 @@ const DenseMatrix* Model::dense(Role role, uint32_t layer) const {
   return matrix.data == nullptr ? nullptr : &matrix;
 }
 
+Status Model::rotated(const Rotation& rotation, Role role, uint32_t layer, std::span<uint16_t> out) const {
+  if (layer >= spec_.layers || (layer > 0 && role < Role::attention_norm)) return invalid_argument("there is no such layer");
+  const DenseMatrix* matrix = dense(role, layer);
+  if (!spec_.rotation.none() || matrix == nullptr || matrix->rows == 1)
+    return invalid_argument("only a dense matrix can be rotated, and only once");
+  if (rotation.signs.size() != spec_.hidden_size || out.size() != size_t{matrix->rows} * matrix->columns)
+    return invalid_argument("the rotation or the result does not have the size of the matrix");
+  SHIFTADD_TRY(rotation.check());
+  const Block& block = blocks_[layer];
+  const bool from_attention_norm = role == Role::query || role == Role::key || role == Role::value;
+  const bool from_feed_forward_norm = role == Role::gate || role == Role::up;
+  std::vector<float> gain;
+  if (from_attention_norm || from_feed_forward_norm) {
+    gain.resize(spec_.hidden_size);
+    backend_->download(from_attention_norm ? block.attention_norm : block.feed_forward_norm, gain.data(), gain.size());
+  }
+  const bool to_stream = role == Role::attention_output || role == Role::down;
+  return rotate_matrix(rotation, *matrix, to_stream ? RotatedSide::outputs : RotatedSide::inputs,
+                       gain.empty() ? nullptr : gain.data(), *backend_, out.data());
+}
+
 double Model::measure_read() const {
   constexpr int kPasses = 5;  // the first brings the files into memory
   double best = 0;

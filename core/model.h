@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,10 @@ class Model {
   const Block& block(uint32_t layer) const { return blocks_[layer]; }
   // The dense data of a matrix in the mapped files; null when it is packed.
   const DenseMatrix* dense(Role role, uint32_t layer) const;
+
+  // A matrix of this dense model with a rotation of the residual stream folded in, fp16, rows x columns; the gains of the
+  // norm in front too, which become 1. Not of a norm.
+  Status rotated(const Rotation& rotation, Role role, uint32_t layer, std::span<uint16_t> out) const;
 
   // Bytes per second at which the weight files can be read by the backend's threads: the best of several passes.
   double measure_read() const;

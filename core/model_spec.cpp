@@ -126,18 +126,29 @@ Status parse_model_spec(const double* numbers, size_t count, size_t file_count, 
   if (out->head_size % 2 != 0 || frequencies != out->head_size / 2)
     return bad_format("the head size is odd or does not fit the rotary frequencies");
   if (uint64_t{out->heads} * out->head_size > 1 << 24) return bad_format("the heads are too wide");
-  if (count != kSpecHeader + frequencies + tensors * kSpecTensor)
+  const uint64_t size = reader.integer(13, 0, Rotation::kMaxSize);
+  const uint64_t signs = size == 0 ? 0 : out->hidden_size + size * size;
+  if (!reader.ok || count != kSpecHeader + frequencies + signs + tensors * kSpecTensor)
     return bad_format("model description: wrong length");
 
   out->rope_frequencies.assign(numbers + kSpecHeader, numbers + kSpecHeader + frequencies);
   for (double frequency : out->rope_frequencies)
     if (!std::isfinite(frequency)) return bad_format("a rotary frequency is not a finite number");
 
+  const double* next = numbers + kSpecHeader + frequencies;
+  if (size > 0) {
+    out->rotation.size = static_cast<uint32_t>(size);
+    out->rotation.signs.assign(next, next + out->hidden_size);
+    out->rotation.matrix.assign(next + out->hidden_size, next + signs);
+    SHIFTADD_TRY(out->rotation.check());
+    next += signs;
+  }
+
   std::vector<std::array<bool, kRoleCount>> seen(out->layers);
   out->tensors.resize(tensors);
   for (size_t i = 0; i < tensors; ++i) {
     TensorSpec& tensor = out->tensors[i];
-    SHIFTADD_TRY(parse_tensor(numbers + kSpecHeader + frequencies + i * kSpecTensor, file_count, *out, &tensor));
+    SHIFTADD_TRY(parse_tensor(next + i * kSpecTensor, file_count, *out, &tensor));
     bool& known = seen[tensor.layer][static_cast<size_t>(tensor.role)];
     if (known) return bad_format("the " + name_of(tensor) + " occurs twice");
     known = true;

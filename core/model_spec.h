@@ -2,7 +2,8 @@
 // which alone knows configs, families and file formats. It is an array of doubles, so that every transport can pass it
 // unchanged; all integers are exact. parse_model_spec checks each number before anything is opened.
 //
-//   header (kSpecHeader numbers), rotary frequencies (rope_frequency_count numbers), tensors (kSpecTensor numbers each)
+//   header (kSpecHeader numbers), rotary frequencies, rotation (hidden size signs, then size x size signs), tensors
+//   (kSpecTensor numbers each)
 #pragma once
 
 #include <cstddef>
@@ -11,6 +12,7 @@
 #include <vector>
 
 #include "core/packed_matrix.h"
+#include "core/rotation.h"
 #include "core/status.h"
 #include "core/tensor.h"
 
@@ -23,7 +25,7 @@ constexpr size_t kSpecTensor = 20;
 // Header, in order:
 //   0 spec version, 1 vocabulary size, 2 hidden size, 3 layers, 4 heads, 5 key/value heads, 6 head size,
 //   7 feed-forward size, 8 context limit (positions), 9 norm epsilon, 10 attention scale, 11 rotary frequencies
-//   (head size / 2), 12 tensors, 13 to 15 zero
+//   (head size / 2), 12 tensors, 13 size of the rotation (core/rotation.h; 0: none), 14 and 15 zero
 // Tensor, in order:
 //   0 role, 1 layer (0 for roles outside the blocks), 2 kind (0 dense, 1 packed), 3 element type of dense data
 //   (0 f32, 1 f16, 2 bf16), 4 rows, 5 columns (a vector is 1 x n), 6 file, 7 byte offset, 8 bytes (dense data or
@@ -78,6 +80,7 @@ struct ModelSpec {
   float norm_epsilon = 0;
   float attention_scale = 0;
   std::vector<double> rope_frequencies;
+  Rotation rotation;
   std::vector<TensorSpec> tensors;
 };
 

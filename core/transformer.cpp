@@ -122,7 +122,15 @@ void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uin
 Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
   const ModelSpec& spec = model_.spec();
   const Buffer tail{hidden_.data + size_t{first} * spec.hidden_size, hidden_.bytes};
-  model_.backend().normalize(tail, model_.final_norm(), rows - first, spec.hidden_size, spec.norm_epsilon, normed_);
+  Backend& backend = model_.backend();
+  if (spec.rotation.none()) {
+    backend.normalize(tail, model_.final_norm(), rows - first, spec.hidden_size, spec.norm_epsilon, normed_);
+  } else {
+    // The gains belong to the basis of the checkpoint, the head to that of the weights.
+    backend.change_basis(spec.rotation, tail, rows - first, true, projected_);
+    backend.normalize(projected_, model_.final_norm(), rows - first, spec.hidden_size, spec.norm_epsilon, normed_);
+    backend.change_basis(spec.rotation, normed_, rows - first, false, normed_);
+  }
   return normed_;
 }
 

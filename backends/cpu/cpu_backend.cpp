@@ -14,6 +14,7 @@
 #include "backends/cpu/read_stream.h"
 #include "backends/cpu/thread_pool.h"
 #include "core/finite.h"
+#include "core/rotation.h"
 
 namespace shiftadd {
 namespace {
@@ -156,6 +157,15 @@ class CpuBackend final : public Backend {
     pool_.run((count + kElementwiseItem - 1) / kElementwiseItem, [&](size_t item, int) {
       const size_t first = item * kElementwiseItem, last = std::min(count, first + kElementwiseItem);
       kernels_.gate(gate.data + first, up.data + first, last - first);
+    });
+  }
+
+  void change_basis(const Rotation& rotation, Buffer x, uint32_t rows, bool inverse, Buffer out) override {
+    const size_t columns = rotation.signs.size();
+    reserve_scratch(columns * sizeof(float));
+    pool_.run(rows, [&](size_t m, int thread) {
+      float* scratch = reinterpret_cast<float*>(scratch_[static_cast<size_t>(thread)].data());
+      rotation.apply(x.data + m * columns, out.data + m * columns, scratch, inverse);
     });
   }
 

@@ -13,6 +13,16 @@ namespace {
 constexpr size_t kLogitRows = 128;  // rows of both logits at a time: the vocabulary is wide
 constexpr uint32_t kMostRows = 1u << 20;
 
+// In place; nothing without a rotation.
+void change_basis(const ModelSpec& spec, Backend& backend, float* x, size_t rows, bool inverse) {
+  if (spec.rotation.none()) return;
+  backend.parallel(rows, [&](size_t row) {
+    std::vector<float> scratch(spec.hidden_size);
+    float* line = x + row * spec.hidden_size;
+    spec.rotation.apply(line, line, scratch.data(), inverse);
+  });
+}
+
 }  // namespace
 
 Status Tuner::open(const Model& dense, std::unique_ptr<Tuner>* out) {
@@ -68,13 +78,17 @@ Status Tuner::run_head(size_t rows, float* gradient, double* loss, Cancel cancel
   const ModelSpec& spec = model_->spec();
   Backend& backend = model_->backend();
   const size_t hidden = spec.hidden_size, vocabulary = spec.vocabulary_size;
-  const std::vector<float>& last = inputs_.back();
+  std::vector<float>& last = inputs_.back();
+  change_basis(spec, backend, dense_hidden_.data(), rows, true);
+  change_basis(spec, backend, last.data(), rows, true);
   std::vector<float> inverse(rows), dense(rows * hidden), packed(rows * hidden);
   std::vector<float> slope(gradient == nullptr ? 0 : rows * hidden);
   normalize_rows(backend, dense_hidden_.data(), model_->dense_final_norm(), rows, hidden, spec.norm_epsilon, inverse.data(),
                  dense.data());
   normalize_rows(backend, last.data(), model_->packed_final_norm(), rows, hidden, spec.norm_epsilon, inverse.data(),
                  packed.data());
+  change_basis(spec, backend, dense.data(), rows, false);
+  change_basis(spec, backend, packed.data(), rows, false);
   const Factor dense_head = model_->dense_head(), packed_head = model_->packed_head();
   Factor dense_out = dense_head, packed_out = packed_head;
   dense_out.transposed = packed_out.transposed = true;
@@ -103,8 +117,10 @@ Status Tuner::run_head(size_t rows, float* gradient, double* loss, Cancel cancel
   for (double divergence : divergences) *loss += divergence / static_cast<double>(rows);
   if (gradient == nullptr) return ok_status();
   std::fill(gradient, gradient + rows * hidden, 0.0f);
+  change_basis(spec, backend, slope.data(), rows, true);
   normalize_rows_gradient(backend, last.data(), model_->packed_final_norm(), inverse.data(), rows, hidden, slope.data(),
                           gradient, d_gain_[0].data());
+  change_basis(spec, backend, gradient, rows, false);
   model_->project_norm(Role::final_norm, 0, d_gain_[0].data());
   return ok_status();
 }

@@ -32,6 +32,12 @@ inline std::vector<int32_t> tokens_of(const Napi::Value& value) {
   return std::vector<int32_t>(array.Data(), array.Data() + array.ElementLength());
 }
 
+inline std::vector<int8_t> signs_of(const Napi::Value& value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int8_array) return {};
+  const Napi::Int8Array array = value.As<Napi::Int8Array>();
+  return std::vector<int8_t>(array.Data(), array.Data() + array.ElementLength());
+}
+
 inline void throw_status(Napi::Env env, sa_status status) { make_error(env, status, sa_last_error()).ThrowAsJavaScriptException(); }
 
 // A native handle and the number of queued calls on it. JavaScript thread only, except inside jobs.

@@ -15,6 +15,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
                        {InstanceMethod<&ModelObject::describe>("describe"), InstanceMethod<&ModelObject::open_session>("openSession"),
                         InstanceMethod<&ModelObject::open_quantizer>("openQuantizer"),
                         InstanceMethod<&ModelObject::open_tuner>("openTuner"),
+                        InstanceMethod<&ModelObject::rotated>("rotated"),
                         InstanceMethod<&ModelObject::measure_read>("measureRead"), InstanceMethod<&ModelObject::close>("close")});
   }
   explicit ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelObject>(info) {}
@@ -104,6 +105,33 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       wrapper->model = model;
       wrapper->state = tuner;
       return object;
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value rotated(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    const Napi::Object rotation = info[0].IsObject() ? info[0].As<Napi::Object>() : Napi::Object::New(env);
+    const int32_t size = integer_of(rotation, "size", 0);
+    auto signs = signs_of(rotation.Get("signs")), matrix = signs_of(rotation.Get("matrix"));
+    const int32_t role = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : -1;
+    const int32_t layer = info[2].IsNumber() ? info[2].As<Napi::Number>().Int32Value() : -1;
+    const double count = info[3].IsNumber() ? info[3].As<Napi::Number>().DoubleValue() : 0;
+    if (size < 1 || size > 4096 || matrix.size() != static_cast<size_t>(size) * static_cast<size_t>(size) || signs.empty() ||
+        !(count >= 1 && count <= 4294967296.0)) {
+      make_error(env, 1, "a rotation needs its size, signs, size x size matrix and the number of weights").ThrowAsJavaScriptException();
+      return env.Undefined();
+    }
+    auto out = std::make_shared<std::vector<uint16_t>>(static_cast<size_t>(count));
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, signs = std::move(signs), matrix = std::move(matrix), size, role, layer, out](const int32_t*) {
+      return sa_model_rotated(model->handle, signs.data(), signs.size(), matrix.data(), size, role, layer, out->data(), out->size());
+    };
+    job->result = [out](Napi::Env env) -> Napi::Value {
+      Napi::Uint16Array weights = Napi::Uint16Array::New(env, out->size());
+      if (weights.IsEmpty()) return env.Undefined();  // the environment is going away
+      std::copy(out->begin(), out->end(), weights.Data());
+      return weights;
     };
     return state->queue->run(env, std::move(job), env.Undefined());
   }

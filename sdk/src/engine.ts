@@ -223,6 +223,11 @@ export interface EngineModel {
   openQuantizer(tokens: Int32Array, windows: number, window: number): Promise<EngineQuantizer>;
   /** The model must be dense. */
   openTuner(): Promise<EngineTuner>;
+  /**
+   * A matrix of the dense model, `count` fp16 numbers, with a rotation of the residual stream folded in, and the gains of the
+   * norm in front of it, which then are 1.
+   */
+  rotated(rotation: { size: number; signs: Int8Array; matrix: Int8Array }, role: number, layer: number, count: number): Promise<Uint16Array>;
   /** Bytes per second at which the weight files can be read with the model's threads. */
   measureRead(): Promise<number>;
   /** Closes its sessions, quantizers and tuners, waits for running calls, then frees the memory. Idempotent. */

@@ -196,6 +196,7 @@ async function write(
       source: base,
       packed: matrices,
       dense,
+      rotation: null,
       record: {
         mode: 'lat',
         rowGroup: matrices[0]!.matrix.groupRows,

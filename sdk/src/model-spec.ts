@@ -30,7 +30,9 @@ export function buildModelSpec(folder: ModelFolder, family: FamilySpec): ModelSp
   const tensors = family.tensors.map((wanted) => findTensor(folder, wanted));
   refuseUnused(folder, family);
   const rope = family.ropeFrequencies;
-  const numbers = new Float64Array(headerNumbers + rope.length + tensors.length * tensorNumbers);
+  const { rotation } = folder;
+  const signs = rotation === null ? [] : [...rotation.signs, ...rotation.matrix];
+  const numbers = new Float64Array(headerNumbers + rope.length + signs.length + tensors.length * tensorNumbers);
   numbers.set([
     specVersion,
     family.vocabularySize,
@@ -45,10 +47,11 @@ export function buildModelSpec(folder: ModelFolder, family: FamilySpec): ModelSp
     family.attentionScale,
     rope.length,
     tensors.length,
+    rotation?.size ?? 0,
   ]);
-  numbers.set(rope, headerNumbers);
+  numbers.set([...rope, ...signs], headerNumbers);
   tensors.forEach((tensor, index) => {
-    numbers.set(tensorFields(tensor), headerNumbers + rope.length + index * tensorNumbers);
+    numbers.set(tensorFields(tensor), headerNumbers + rope.length + signs.length + index * tensorNumbers);
   });
   return { numbers, paths: folder.files.map((file) => file.path), tensors };
 }

@@ -119,6 +119,7 @@ export const quantizeRules = {
   rowGroup: integer(1, 2 ** 20, 96),
   mode: choice(['lat', 'acc', 'mixed']), // default: lat; mixed with a budget
   rowScales: flag(true),
+  rotation: choice(['on', 'off'], 'on'),
   scaleTerms: integer(1, 4, 4),
   fitRounds: integer(0, 1000, 30),
   refits: integer(0, 100, 2),

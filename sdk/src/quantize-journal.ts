@@ -166,11 +166,15 @@ export class QuantizeJournal {
 
   private async replaceFile(path: string, tensors: TensorToWrite[], metadata: Record<string, string>): Promise<void> {
     try {
-      await rm(`${path}.partial`, { force: true }); // of a job that was killed while it wrote
-      await writeSafetensors(path, tensors, metadata);
+      await writeSafetensors(path, tensors, metadata, 'replace');
     } catch (error) {
       throw fromWriting(error, path);
     }
+  }
+
+  /** Where a rotated copy of the checkpoint may lie, and what it must be made from. */
+  get rotatedFile(): { path: string; key: string } {
+    return { path: join(this.path, 'rotated.safetensors'), key: this.key };
   }
 
   private get tuneFile(): string {
@@ -246,7 +250,7 @@ function checksum(descriptions: string, candidates: readonly Candidate[]): strin
   return sum.toString(16);
 }
 
-const ownFile = /^(job\.json(\.new)?|(step-\d+|tune)\.safetensors(\.partial)?)$/;
+const ownFile = /^(job\.json(\.new)?|(step-\d+|tune|rotated)\.safetensors(\.partial)?)$/;
 
 /** Journals of this process. */
 const inUse = new Set<string>();

@@ -5,8 +5,8 @@ import { ShiftAddError } from './errors.js';
 import { describeFamily, type FamilyTensor } from './families/index.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
-import { packedBytes } from './packed-bytes.js';
-import { planSteps, type QuantizeOptions } from './quantize-settings.js';
+import { normBytes, packedBytes } from './packed-bytes.js';
+import { planSteps, rotationOf, type QuantizeOptions } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
 import { typicalWidths } from './width-plan.js';
@@ -39,9 +39,7 @@ export async function planQuantization(checkpointFolder: string | URL, options?:
   const family = describeFamily(source.config, source.configPath);
   buildModelSpec(source, family); // refuses a checkpoint with missing or unknown tensors
   const steps = planSteps(family, checked);
-  const norms = family.tensors
-    .filter(({ shape }) => shape.length === 1)
-    .reduce((sum, { name }) => sum + source.stored.get(name)!.bytes, 0);
+  const norms = normBytes(source, family, checked, rotationOf(family, checked) !== null);
   const widths = typicalWidths(steps, checked, norms);
   const bytes: WeightBytes = { linearLayers: 0, embedding: 0, head: 0, norms, total: norms };
   let linearWeights = 0;

@@ -2,6 +2,7 @@
 import type { EngineQuantizeSettings } from './engine.js';
 import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
 import { nearest, show } from './options.js';
+import { makeRotation, type Rotation } from './rotation.js';
 
 export interface QuantizeOptions {
   /** Planes of the linear layers, 1 to 8. Default 4. In mode 'mixed' their mean over all weights, such as 2.5. */
@@ -44,6 +45,11 @@ export interface QuantizeOptions {
    * with a budget): as 'lat', each matrix with a width of its own, 1 to 5 planes.
    */
   mode?: 'lat' | 'acc' | 'mixed';
+  /**
+   * 'on' (default): the residual stream is rotated, so that large weights spread over all columns; the weights hold the
+   * rotation, and the model does it twice per predicted token. Where the model's family or width allows it.
+   */
+  rotation?: 'on' | 'off';
   /** One more scale per row. Default true. */
   rowScales?: boolean;
   /** Powers of two per scale, 1 to 4. Default 4. */
@@ -103,6 +109,11 @@ const embeddingIdentity = 0.3;
 
 /** The order in which the engine takes the matrices of a block. */
 const blockOrder: number[] = [Role.query, Role.key, Role.value, Role.attentionOutput, Role.gate, Role.up, Role.down];
+
+/** The rotation of a job; null when it is off or not possible. */
+export function rotationOf(family: FamilySpec, { rotation }: QuantizeOptions): Rotation | null {
+  return rotation === 'off' || !family.rotatable ? null : makeRotation(family.hiddenSize);
+}
 
 /** Every matrix in the order of quantization: the blocks, the embedding, an untied head. */
 export interface QuantizeStep {

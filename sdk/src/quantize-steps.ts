@@ -13,6 +13,7 @@ const measuredWindow = 256;
 
 /** Everything that a quantization is made from. */
 export interface Job {
+  /** The dense model, rotated where the options say so. */
   source: ModelFolder;
   family: FamilySpec;
   steps: QuantizeStep[];

@@ -7,17 +7,18 @@ import { checkFinite } from './checkpoint/finite-weights.js';
 import { openModelFolder, type ModelFolder, type StoredTensor } from './checkpoint/model-folder.js';
 import { checkOutput, writeFolder } from './checkpoint/output-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
-import { packedFormatVersion } from './checkpoint/packed-tensors.js';
+import { formatVersion } from './checkpoint/packed-tensors.js';
 import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
-import { Role, describeFamily, type FamilySpec } from './families/index.js';
+import { Role, describeFamily, type FamilySpec, type FamilyTensor } from './families/index.js';
 import { quantizeRules, readOptions } from './options.js';
-import { packedBytes } from './packed-bytes.js';
+import { normBytes, packedBytes } from './packed-bytes.js';
 import { QuantizeJournal } from './quantize-journal.js';
 import { alreadyPacked } from './quantize-plan.js';
-import { isMixed, planSteps, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
+import { isMixed, planSteps, rotationOf, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
 import { engineLayer, tuneModel, tuneSamples, tuneStepsOf, type Quantized, type Tuned } from './quantize-tune.js';
 import { quantizeSteps, type Job, type Report } from './quantize-steps.js';
 import { resolveModel } from './resolve-model.js';
+import { rotateCheckpoint } from './rotated-checkpoint.js';
 import { calibrateItself } from './self-calibration.js';
 import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
@@ -90,7 +91,9 @@ export async function quantizeModel(
     );
   const steps = planSteps(family, checked);
   checkShardSize(steps, checked);
-  typicalWidths(steps, checked, denseBytes(source, family, checked)); // refuses a budget that is too small
+  const rotation = rotationOf(family, checked);
+  const norms = normBytes(source, family, checked, rotation !== null);
+  typicalWidths(steps, checked, norms); // refuses a budget that is too small
   const report = progressReporter(family.layers, checked);
   report('calibrate', 0, 0);
   const weightHash = await checkFinite(source, signal);
@@ -99,14 +102,19 @@ export async function quantizeModel(
   const more = tuneSamples(checked);
   const tuningText =
     more === calibration.samples ? calibration : await calibrate(source, family, { ...checked, seed: checked.seed! + 1 }, more, report);
-  const job: Job = { source, family, steps, calibration, options: checked, report };
-  const journal = await QuantizeJournal.open(`${out}.partial`, journalKey(job, weightHash), checked.resume!);
+  const key = journalKey(source, steps, calibration, checked, weightHash, rotation !== null);
+  const journal = await QuantizeJournal.open(`${out}.partial`, key, checked.resume!);
   let tuned: Tuned;
   let written: Awaited<ReturnType<typeof write>>;
   try {
+    const dense =
+      rotation === null
+        ? source
+        : await rotateCheckpoint(source, family, rotation, journal.rotatedFile, { ...checked, onProgress: () => report('calibrate', 1, 0) });
+    const job: Job = { source: dense, family, steps, calibration, options: checked, report };
     await quantizeSteps(job, journal);
-    tuned = await tuneModel(job, tuningText, await collect(job, journal), journal);
-    written = await write(out, job, tuned);
+    tuned = await tuneModel(job, tuningText, await collect(job, norms, journal), journal);
+    written = await write(out, job, source, norms, tuned);
     if (!checked.keepMeasurements!) await journal.remove();
   } finally {
     await journal.release();
@@ -151,7 +159,7 @@ async function calibrate(
   });
 }
 
-/** Calibration and writing take 1 % each; a model that writes its own calibration text takes about as long as quantizing. */
+/** Calibration and writing take 1 % each; a model that writes its own calibration text takes longer. */
 function progressReporter(blocks: number, options: QuantizeOptions): Report {
   const { onProgress, tune } = options;
   const selfCalibrated = isSelfCalibration(options.calibration);
@@ -169,17 +177,9 @@ function progressReporter(blocks: number, options: QuantizeOptions): Report {
   };
 }
 
-/** Reads the chosen candidate of every matrix back from the journal. */
-async function collect({ source, family, steps, options }: Job, journal: QuantizeJournal): Promise<Quantized[]> {
-  let widths = typicalWidths(steps, options, denseBytes(source, family, options));
-  if (isMixed(options)) {
-    const measured = await Promise.all(steps.map((_, index) => journal.read(index, () => false)));
-    const at = (s: number, t: number, c: number): Measured => {
-      const { matrix, kl } = measured[s]![t * steps[s]!.candidates[t]!.length + c]!;
-      return { outputError: matrix.outputError, criterion: matrix.criterion, kl };
-    };
-    widths = chooseWidths(steps, options, denseBytes(source, family, options), at);
-  }
+/** Chooses the widths and reads that candidate of every matrix back from the journal. */
+async function collect({ steps, options }: Job, norms: number, journal: QuantizeJournal): Promise<Quantized[]> {
+  const widths = isMixed(options) ? await measuredWidths(steps, options, norms, journal) : typicalWidths(steps, options, norms);
   const matrices: Quantized[] = [];
   for (const [s, { tensors, candidates }] of steps.entries()) {
     const count = candidates[0]!.length;
@@ -190,21 +190,27 @@ async function collect({ source, family, steps, options }: Job, journal: Quantiz
   return matrices;
 }
 
-function denseTensors(source: ModelFolder, family: FamilySpec): StoredTensor[] {
-  return family.tensors.filter(({ shape }) => shape.length === 1).map(({ name }) => source.stored.get(name)!);
-}
-
-/** Tuned gains are fp32. */
-function denseBytes(source: ModelFolder, family: FamilySpec, { tune }: QuantizeOptions): number {
-  return denseTensors(source, family).reduce((sum, { bytes, shape }) => sum + (tune === 'off' ? bytes : shape[0]! * 4), 0);
+async function measuredWidths(steps: QuantizeStep[], options: QuantizeOptions, norms: number, journal: QuantizeJournal): Promise<number[][]> {
+  const measured = await Promise.all(steps.map((_, index) => journal.read(index, () => false)));
+  return chooseWidths(steps, options, norms, (s, t, c): Measured => {
+    const { matrix, kl } = measured[s]![t * steps[s]!.candidates[t]!.length + c]!;
+    return { outputError: matrix.outputError, criterion: matrix.criterion, kl };
+  });
 }
 
 /** Names what the journal holds: the same key, the same bytes on one kind of processor. */
-function journalKey({ source, steps, calibration, options }: Job, weightHash: string): string {
+function journalKey(
+  source: ModelFolder,
+  steps: QuantizeStep[],
+  calibration: Calibration,
+  options: QuantizeOptions,
+  weightHash: string,
+  rotated: boolean,
+): string {
   const measures = isMixed(options) ? [options.sensitivity, options.measureTokens] : [];
   const candidates = steps.map((step) => step.candidates);
   const hash = createHash('sha256');
-  hash.update(JSON.stringify([packedFormatVersion, source.config, weightHash, candidates, measures, calibration.window]));
+  hash.update(JSON.stringify([formatVersion(rotated), source.config, weightHash, candidates, measures, calibration.window]));
   hash.update(new Uint8Array(calibration.tokens.buffer));
   return hash.digest('hex');
 }
@@ -221,13 +227,16 @@ function matrixWarnings(matrices: Quantized[]): string[] {
 
 async function write(
   out: string,
-  { source, family, calibration, options, report }: Job,
+  { source: dense, family, calibration, options, report }: Job,
+  source: ModelFolder,
+  norms: number,
   { matrices, gains, loss }: Tuned,
 ): Promise<Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'>> {
-  const dense = denseTensors(source, family).map((tensor) => {
-    const values = gains.get(tensor.name);
-    return values === undefined ? tensor : { ...tensor, dtype: 'F32', bytes: values.byteLength, values };
-  });
+  const gainsOf = ({ name }: FamilyTensor): StoredTensor & { values?: Float32Array } => {
+    const stored = dense.stored.get(name)!;
+    const values = gains.get(name);
+    return values === undefined ? stored : { ...stored, dtype: 'F32', bytes: values.byteLength, values };
+  };
   const {
     bits,
     overrides,
@@ -248,7 +257,8 @@ async function write(
         const { weightError, outputError } = matrix;
         return { name, matrix, report: { weightError, outputError, kl } };
       }),
-      dense,
+      dense: family.tensors.filter(({ shape }) => shape.length === 1).map(gainsOf),
+      rotation: dense.rotation,
       record: {
         mode: options.mode === 'acc' ? 'acc' : 'lat',
         rowGroup,
@@ -279,7 +289,7 @@ async function write(
       onProgress: (done) => report('write', done, 0),
     }),
   );
-  return summarize(matrices, denseBytes(source, family, options));
+  return summarize(matrices, norms);
 }
 
 function summarize(matrices: Quantized[], norms: number): Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'> {

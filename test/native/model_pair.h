@@ -23,11 +23,12 @@ struct ModelPair {
   std::vector<PairMatrix> matrices;
   std::mt19937 random{5};
 
-  ModelPair() {
+  explicit ModelPair(bool rotated = false) {
     for (RandomModel* model : {&dense, &packed}) {
       model->bytes.clear();
       model->spec.resize(kSpecHeader + kHeadSize / 2);
       model->spec[12] = 0;
+      if (rotated) model->rotate();
     }
     const struct {
       Role role;

@@ -18,6 +18,22 @@ namespace shiftadd {
 constexpr uint32_t kVocabulary = 100, kHidden = 40, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadSize = 10, kFeed = 52,
                    kContext = 300;
 
+// Hadamard matrix of 20 rows (Paley's first construction over the residues of 19) and random signs, for kHidden = 2 x 20.
+inline Rotation random_rotation() {
+  constexpr uint32_t kPrime = 19, kSize = kPrime + 1;
+  std::mt19937 random(4);
+  Rotation rotation{kSize, std::vector<float>(kHidden), std::vector<float>(kSize * kSize, 1.0f)};
+  for (float& sign : rotation.signs) sign = random() % 2 == 0 ? 1.0f : -1.0f;
+  bool square[kPrime] = {};
+  for (uint32_t i = 1; i < kPrime; ++i) square[i * i % kPrime] = true;
+  for (uint32_t i = 1; i < kSize; ++i) {
+    rotation.matrix[i * kSize] = -1;
+    for (uint32_t j = 1; j < kSize; ++j)
+      if (i != j && !square[(kPrime + i - j) % kPrime]) rotation.matrix[i * kSize + j] = -1;
+  }
+  return rotation;
+}
+
 // Writes the weights to a file and builds the description that TypeScript would build.
 struct RandomModel {
   std::vector<uint8_t> bytes;
@@ -26,10 +42,11 @@ struct RandomModel {
   double packed_bytes = 0;
   std::mt19937 random{11};
 
-  RandomModel() {
+  explicit RandomModel(bool rotated = false) {
     spec = {1, kVocabulary, kHidden, kLayers, kHeads, kKvHeads, kHeadSize, kFeed, kContext, 1e-5,
             1 / std::sqrt(static_cast<double>(kHeadSize)), kHeadSize / 2, 0, 0, 0, 0};
     for (uint32_t i = 0; i < kHeadSize / 2; ++i) spec.push_back(std::pow(10000.0, -2.0 * i / kHeadSize));
+    if (rotated) rotate();
     packed(Role::embedding, 0, kVocabulary, kHidden);
     norm(Role::final_norm, 0);
     for (uint32_t layer = 0; layer < kLayers; ++layer) {
@@ -52,6 +69,13 @@ struct RandomModel {
   }
   ~RandomModel() { std::remove(path.c_str()); }
 
+  // After the frequencies, before the first tensor.
+  void rotate() {
+    const Rotation rotation = random_rotation();
+    spec[13] = rotation.size;
+    spec.insert(spec.end(), rotation.signs.begin(), rotation.signs.end());
+    spec.insert(spec.end(), rotation.matrix.begin(), rotation.matrix.end());
+  }
   double place(const void* data, size_t size) {
     bytes.resize((bytes.size() + 63) / 64 * 64);
     const size_t offset = bytes.size();

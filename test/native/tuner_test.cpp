@@ -356,6 +356,9 @@ int main() {
   test_loss(pair);
   test_steps(pair);
   test_blocks(pair);
+  const ModelPair rotated(true);
+  test_gradients(rotated);
+  test_loss(rotated);
   test_misuse(pair);
   test_c_interface(pair);
   return tap::finish();

@@ -189,7 +189,13 @@ t.test('damaged packed folders', async (t) => {
 
   for (const [edit, message] of [
     [(q: any) => (q.quant_method = 'gptq'), /quant_method is 'gptq'/],
-    [(q: any) => (q.format_version = 2), /format_version is 2/],
+    [(q: any) => (q.format_version = 3), /format_version is 3/],
+    [(q: any) => delete q.rotation, /rotation must be an object/],
+    [(q: any) => (q.rotation.size = 0), /rotation\.size is 0/],
+    [(q: any) => (q.rotation.signs += '00'), /rotation\.signs/],
+    [(q: any) => (q.rotation.signs = q.rotation.signs.toUpperCase().replace(/^../, 'G0')), /rotation\.signs/],
+    [(q: any) => (q.rotation.size = 9), /rotation\.matrix/],
+    [(q: any) => Object.assign(q.rotation, { size: 2, matrix: 'f0' }), /not orthogonal/],
     [(q: any) => (q.mode = 'x'), /mode is 'x'/],
     [(q: any) => (q.scale_encoding = 'x'), /scale_encoding/],
     [(q: any) => (q.row_group = 0), /row_group is 0/],

@@ -13,6 +13,7 @@ import {
   type PackedTensor,
   type QuantizationConfig,
 } from './packed-tensors.js';
+import type { Rotation } from '../rotation.js';
 import { readSafetensors, type SafetensorsFile, type TensorEntry } from './safetensors.js';
 
 const fix = 'Pass a folder with config.json, model.safetensors and tokenizer.json.';
@@ -34,6 +35,8 @@ export interface ModelFolder {
   stored: Map<string, StoredTensor>;
   /** Null for a dense checkpoint. */
   quantization: QuantizationConfig | null;
+  /** Of the residual stream, in the weights; null without. */
+  rotation: Rotation | null;
   /** By the name that the dense tensor would have; empty for a dense checkpoint. */
   packed: Map<string, PackedTensor>;
 }
@@ -60,7 +63,7 @@ export async function openModelFolder(path: string): Promise<ModelFolder> {
   const quantization = parseQuantizationConfig(config, configPath);
   const packed =
     quantization === null ? new Map<string, PackedTensor>() : collectPackedTensors(quantization, stored, configPath);
-  return { path, configPath, config, generationConfig, files, stored, quantization, packed };
+  return { path, configPath, config, generationConfig, files, stored, quantization, rotation: quantization?.rotation ?? null, packed };
 }
 
 async function exists(path: string): Promise<boolean> {

@@ -6,9 +6,14 @@ import { ShiftAddError } from '../errors.js';
 import { nearest, show } from '../options.js';
 import { isJsonObject, type Json, type JsonObject } from './json-file.js';
 import type { StoredTensor } from './model-folder.js';
+import { largestRotation, signsFromHex, type Rotation } from '../rotation.js';
 import { parseReport, type TensorReport } from './packed-report.js';
 
-export const packedFormatVersion = 1;
+/** Version 2 has a rotation, which a reader of version 1 would leave out. */
+export const packedFormatVersions = [1, 2] as const;
+export function formatVersion(rotated: boolean): number {
+  return rotated ? 2 : 1;
+}
 export const scaleEncoding = 'e4g3x3';
 
 const tileRows = 32;
@@ -39,6 +44,8 @@ export interface PackedTensor extends PackedShape {
 export interface QuantizationConfig {
   mode: 'lat' | 'acc';
   rowGroup: number;
+  /** Of the residual stream, in the weights; null without. */
+  rotation: Rotation | null;
   tensors: Map<string, PackedShape>;
   checksums: Map<string, string>;
   /** By tensor; empty when the folder has none. */
@@ -68,9 +75,9 @@ export function parseQuantizationConfig(config: JsonObject, configPath: string):
   if (field['quant_method'] !== 'shiftadd') {
     throw bad(`.quant_method is ${show(field['quant_method'])}; only 'shiftadd' and dense checkpoints can be loaded`);
   }
-  if (field['format_version'] !== packedFormatVersion) {
-    throw bad(`.format_version is ${show(field['format_version'])}; this version reads ${packedFormatVersion}`);
-  }
+  const version = field['format_version'];
+  if (version !== 1 && version !== 2)
+    throw bad(`.format_version is ${show(version)}; this version reads ${packedFormatVersions.join(' and ')}`);
   const mode = field['mode'];
   if (mode !== 'lat' && mode !== 'acc') throw bad(`.mode is ${show(mode)}; it must be 'lat' or 'acc'`);
   if (field['scale_encoding'] !== scaleEncoding) {
@@ -78,6 +85,7 @@ export function parseQuantizationConfig(config: JsonObject, configPath: string):
   }
   const rowGroup = field['row_group'];
   if (!isWhole(rowGroup, 1, 2 ** 31 - 1)) throw bad(`.row_group is ${show(rowGroup)}; it must be a positive integer`);
+  const rotation = version === 1 ? null : parseRotation(field['rotation'], config['hidden_size'], bad);
   const listed = field['tensors'];
   if (!isJsonObject(listed)) throw bad('.tensors must be an object');
   const tensors = new Map<string, PackedShape>();
@@ -97,7 +105,19 @@ export function parseQuantizationConfig(config: JsonObject, configPath: string):
   }
   const report = parseReport(field['report'], bad);
   const part = (value: Json | undefined): JsonObject => (isJsonObject(value) ? value : {});
-  return { mode, rowGroup, tensors, checksums, report, calibration: part(field['calibration']), source: part(field['source']) };
+  return { mode, rowGroup, rotation, tensors, checksums, report, calibration: part(field['calibration']), source: part(field['source']) };
+}
+
+/** The engine checks that the matrix is orthogonal. */
+function parseRotation(entry: unknown, hiddenSize: unknown, bad: (what: string) => ShiftAddError): Rotation {
+  if (!isJsonObject(entry)) throw bad('.rotation must be an object');
+  const size = entry['size'];
+  if (!isWhole(size, 1, largestRotation)) throw bad(`.rotation.size is ${show(size)}; it must be an integer from 1 to ${largestRotation}`);
+  const signs = isWhole(hiddenSize, 1, 2 ** 20) ? signsFromHex(entry['signs'], hiddenSize) : null;
+  if (signs === null) throw bad('.rotation.signs must have one bit per hidden number, in hexadecimal');
+  const matrix = signsFromHex(entry['matrix'], size * size);
+  if (matrix === null) throw bad('.rotation.matrix must have size x size bits, in hexadecimal');
+  return { size, signs, matrix };
 }
 
 function isWhole(value: unknown, least: number, most: number): value is number {

@@ -7,13 +7,14 @@ import type { JsonObject } from './json-file.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
 import { reportEntry, type TensorReport } from './packed-report.js';
 import {
-  packedFormatVersion,
+  formatVersion,
   planeBytes,
   scaleEncoding,
   type PackedShape,
   type ScaleType,
 } from './packed-tensors.js';
 import { dtypeBytes } from './safetensors.js';
+import { signsToHex, type Rotation } from '../rotation.js';
 import { headerBytes, writeSafetensors, type TensorToWrite } from './safetensors-writer.js';
 import { tokenizerFileNames } from './tokenizer-files.js';
 
@@ -35,6 +36,8 @@ export interface PackedFolderContents {
   packed: { name: string; matrix: MatrixToWrite; report?: TensorReport }[];
   /** Copied from the source, or with other fp32 `values`. */
   dense: (StoredTensor & { values?: Float32Array })[];
+  /** Of the residual stream, already in the weights; null without. */
+  rotation: Rotation | null;
   /** Of quantization_config, besides what the matrices themselves say. */
   record: { mode: 'lat' | 'acc'; rowGroup: number; calibration: object; source: object; settings: object };
   maxShardBytes: number;
@@ -96,10 +99,11 @@ export async function writePackedFolder(folder: string, contents: PackedFolderCo
     ...source.config,
     quantization_config: {
       quant_method: 'shiftadd',
-      format_version: packedFormatVersion,
+      format_version: formatVersion(contents.rotation !== null),
       mode,
       scale_encoding: scaleEncoding,
       row_group: rowGroup,
+      ...(contents.rotation === null ? {} : { rotation: rotationEntry(contents.rotation) }),
       tensors,
       report,
       calibration,
@@ -113,6 +117,10 @@ export async function writePackedFolder(folder: string, contents: PackedFolderCo
       if (error.code !== 'ENOENT') throw fromFileSystem(error, join(source.path, name), 'Check the checkpoint folder.');
     });
   }
+}
+
+function rotationEntry({ size, signs, matrix }: Rotation): object {
+  return { size, signs: signsToHex(signs), matrix: signsToHex(matrix) };
 }
 
 async function writeJson(path: string, value: JsonObject | object): Promise<void> {
@@ -148,7 +156,8 @@ function matrixTensors(name: string, matrix: MatrixToWrite): TensorToWrite[] {
   return tensors;
 }
 
-function denseTensor(stored: StoredTensor & { values?: Float32Array }): TensorToWrite {
+/** A dense tensor as it is stored, or with other fp32 values. */
+export function denseTensor(stored: StoredTensor & { values?: Float32Array }): TensorToWrite {
   const { values } = stored;
   return {
     name: stored.name,

@@ -16,14 +16,18 @@ export interface TensorToWrite {
 
 const alignment = 64;
 
-/** Streams the tensors to `path`.partial, syncs, then renames. Throws what the file system throws. */
+/**
+ * Streams the tensors to `path`.partial, syncs, then renames. A .partial that is there, of another writer or of one that was
+ * killed, is an error unless it is to be replaced. Throws what the file system throws.
+ */
 export async function writeSafetensors(
   path: string,
   tensors: TensorToWrite[],
   metadata: Record<string, string> = {},
+  unfinished: 'refuse' | 'replace' = 'refuse',
 ): Promise<void> {
   const partial = `${path}.partial`;
-  const file = await open(partial, 'wx');
+  const file = await open(partial, unfinished === 'refuse' ? 'wx' : 'w');
   try {
     await writeAll(file, encodeHeader(tensors, metadata));
     for (const tensor of tensors) {

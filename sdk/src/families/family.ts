@@ -44,6 +44,8 @@ export interface FamilySpec {
   /** headSize / 2 angles per position, in radians. */
   ropeFrequencies: number[];
   tiedHead: boolean;
+  /** Whether all that reads the residual stream is a root mean square norm, so that a rotation can be folded into the weights. */
+  rotatable: boolean;
   tensors: FamilyTensor[];
   /** Tensors that may be in the file and are not used. */
   ignored: RegExp[];

@@ -89,6 +89,7 @@ export const llama: Family = {
       attentionScale: 1 / Math.sqrt(headSize),
       ropeFrequencies: readRopeFrequencies(reader, headSize),
       tiedHead: tied,
+      rotatable: true,
       tensors,
       // A tied model may carry a second copy of its embedding.
       ignored: tied
