@@ -60,14 +60,14 @@ export async function readCalibration(
     const why = code === 'ENOENT' ? 'does not exist' : code === 'EISDIR' ? 'is a folder' : `cannot be read (${code})`;
     throw new ShiftAddError(
       'ERR_CALIBRATION',
-      `The calibration file ${path} ${why}. Pass a text file, or a .jsonl file of {"messages": [...]}.`,
+      `The calibration file ${path} ${why}. Pass a text file, or a .jsonl file of {"messages": [...]} and {"text": ...}.`,
       error,
     );
   }
   const warnings: string[] = [];
   const text = decodeText(path, bytes, warnings);
   const all = path.toLowerCase().endsWith('.jsonl')
-    ? await encodeChats(core, path, text, signal)
+    ? await encodeLines(core, path, text, signal)
     : await core.tokenizer.encodeLong(text.replaceAll('\r\n', '\n'), signal === undefined ? {} : { signal });
   if (all.length < window) {
     throw new ShiftAddError(
@@ -119,8 +119,8 @@ function count(text: string, part: string): number {
   return text.split(part).length - 1;
 }
 
-/** All chats of a JSON Lines file, one after the other. Empty lines and a last line without an end are fine. */
-async function encodeChats(
+/** All chats and texts of a JSON Lines file, one after the other. Empty lines and a last line without an end are fine. */
+async function encodeLines(
   core: Pick<ModelCore, 'tokenizer' | 'template'>,
   path: string,
   text: string,
@@ -137,7 +137,7 @@ async function encodeChats(
     const bad = (what: string, cause?: unknown): ShiftAddError =>
       new ShiftAddError(
         'ERR_CALIBRATION',
-        `${place} ${what}. Each line must be {"messages": [{"role": ..., "content": ...}, ...]}.`,
+        `${place} ${what}. Each line must be {"messages": [{"role": ..., "content": ...}, ...]} or {"text": ...}.`,
         cause,
       );
     let entry: unknown;
@@ -146,8 +146,12 @@ async function encodeChats(
     } catch (error) {
       throw bad(`is not valid JSON (${(error as Error).message})`, error);
     }
+    if (isJsonObject(entry) && typeof entry['text'] === 'string' && entry['messages'] === undefined) {
+      for (const id of await core.tokenizer.encodeLong(entry['text'], signal === undefined ? {} : { signal })) ids.push(id);
+      continue;
+    }
     const messages = isJsonObject(entry) ? entry['messages'] : undefined;
-    if (!Array.isArray(messages) || messages.length === 0) throw bad('has no list of messages');
+    if (!Array.isArray(messages) || messages.length === 0) throw bad('has neither a list of messages nor a text');
     if (!messages.every((message) => isJsonObject(message) && typeof message['role'] === 'string'))
       throw bad('has a message without a role');
     // A call of a tool has no content; a message with parts has a list.

@@ -63,7 +63,7 @@ export interface QuantizeOptions {
   /** Of the Hessian, as a share of its mean diagonal. Default 0.01. */
   damping?: number;
   /**
-   * Path of a text file, or of a .jsonl file of {"messages": [...]}. Default 'self': the model writes chats itself, or
+   * Path of a text file, or of a .jsonl file of {"messages": [...]} and {"text": ...}. Default 'self': the model writes chats itself, or
    * plain text when it has no chat template. That takes as long as generating samples x window tokens with the dense model.
    */
   calibration?: string;

@@ -46,9 +46,9 @@ t.test('Q4: too little or unusable calibration is an early error that names the 
   await t.rejects(run(await calibrationFile(t, story), { window: 513 }), RangeError);
 
   await t.rejects(text('{"messages": []', 'x.jsonl'), bad(/line 1, is not valid JSON/));
-  await t.rejects(text('\n{"text": "x"}', 'x.jsonl'), bad(/line 2, has no list of messages/));
-  await t.rejects(text(`${line('x')}\r\n\r\n[1]`, 'x.JSONL'), bad(/line 3, has no list of messages/));
-  await t.rejects(text('{"messages": []}', 'x.jsonl'), bad(/line 1, has no list of messages/));
+  await t.rejects(text('\n{"txt": "x"}', 'x.jsonl'), bad(/line 2, has neither a list of messages nor a text/));
+  await t.rejects(text(`${line('x')}\r\n\r\n[1]`, 'x.JSONL'), bad(/line 3, has neither a list of messages nor a text/));
+  await t.rejects(text('{"messages": []}', 'x.jsonl'), bad(/line 1, has neither a list of messages nor a text/));
   await t.rejects(text('{"messages": ["x"]}', 'x.jsonl'), bad(/has a message without a role/));
   await t.rejects(text('{"messages": [{"role": "user"}]}', 'x.jsonl'), bad(/has a message without content/));
   await t.rejects(text(`${line('x')}\n${line('x', 'tool')}`, 'x.jsonl'), {
@@ -103,6 +103,11 @@ t.test('byte order marks, line ends and empty lines do not change what is read',
   const utf16 = Buffer.from(`\uFEFF${story}`, 'utf16le');
   t.same(await packed(utf16, 'text.txt'), plain, 'UTF-16, little end first');
   t.same(await packed(Buffer.from(utf16).swap16(), 'text.txt'), plain, 'UTF-16, big end first');
+
+  const inLines = story.replace(/^\s+|\s+$/g, '');
+  const asText = await packed(inLines, 'text.txt');
+  t.same(await packed(JSON.stringify({ text: inLines }), 'x.jsonl'), asText, 'a text in JSON Lines');
+  t.equal((await packed(`${line('Hi')}\n${JSON.stringify({ text: inLines })}`, 'x.jsonl')).tokens > asText.tokens, true, 'chats and texts');
 
   const lines = Array.from({ length: 20 }, () => line(sentence.trim()));
   const chats = await packed(lines.join('\n'), 'x.jsonl');

@@ -222,6 +222,6 @@ t.test('damaged packed folders', async (t) => {
   }
   await t.rejects(
     damaged((folder) => editJson(join(folder, 'config.json'), (value) => (value.hidden_size = 72))),
-    bad(/has shape \[512, 64\] but config\.json gives \[512, 72\]/),
+    bad(/rotation\.signs must have one bit per hidden number/),
   );
 });

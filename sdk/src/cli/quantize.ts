@@ -36,7 +36,7 @@ export const quantize = defineCommand({
     'head-bits': { rule: quantizeRules.headBits as IntegerRule, value: 'N', help: 'bit-planes of an output head that is not tied to the embedding', otherwise: 'as the embedding' },
     'row-group': { rule: quantizeRules.rowGroup as IntegerRule, value: 'N', help: 'rows that share a set of scales' },
     mode: { rule: quantizeRules.mode as Rule & { kind: 'choice' }, value: 'NAME', help: 'groups of 8 columns (lat, faster), of one column (acc, more exact and larger), or as lat with a width for every matrix (mixed)', otherwise: 'lat, with --budget mixed' },
-    calibration: { rule: { kind: 'text' }, value: 'FILE', help: 'a text, a .jsonl file of {"messages": [...]}, or self: the model writes it', otherwise: 'self' },
+    calibration: { rule: { kind: 'text' }, value: 'FILE', help: 'a text, a .jsonl file of {"messages": [...]} or {"text": ...}, or self: the model writes it', otherwise: 'self' },
     samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text', otherwise: '64, or 16 when the model writes it' },
     window: { rule: quantizeRules.window as IntegerRule, value: 'N', help: 'tokens per window' },
     seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows, or what the model writes' },
