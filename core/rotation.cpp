@@ -34,8 +34,12 @@ void mix(const Rotation& rotation, const float* x, float* out, size_t width, boo
   std::fill(out, out + size * width, 0.0f);
   for (size_t j = 0; j < size; ++j)
     for (size_t i = 0; i < size; ++i) {
-      const float sign = rotation.matrix[transposed ? j * size + i : i * size + j];
-      for (size_t w = 0; w < width; ++w) out[j * width + w] += sign * x[i * width + w];
+      float* sum = out + j * width;
+      const float* term = x + i * width;
+      if (rotation.matrix[transposed ? j * size + i : i * size + j] > 0)
+        for (size_t w = 0; w < width; ++w) sum[w] += term[w];
+      else
+        for (size_t w = 0; w < width; ++w) sum[w] -= term[w];
     }
 }
 

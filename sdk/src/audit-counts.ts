@@ -73,6 +73,15 @@ export function sumOperations(all: readonly OperationCounts[]): OperationCounts 
   return sum;
 }
 
+/**
+ * Both changes of basis around the final norm of a rotated model (core/rotation.h): each a change of sign, a Walsh transform
+ * and the Hadamard matrix's sums per number, and one multiplication.
+ */
+export function countRotation({ size, signs }: { size: number; signs: { length: number } }): OperationCounts {
+  const perNumber = 1 + Math.log2(signs.length / size) + (size - 1);
+  return { ...noOperations(), multiplications: 2 * signs.length, additions: 2 * signs.length * perNumber };
+}
+
 /** R K multiplications and as many additions. */
 export function countDense({ rows, columns }: { rows: number; columns: number }): OperationCounts {
   return { ...noOperations(), multiplications: rows * columns, additions: rows * columns };

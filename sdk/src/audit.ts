@@ -8,6 +8,7 @@ import {
   countInputTables,
   countKernel,
   countKernelInput,
+  countRotation,
   countRow,
   countShiftAdd,
   noOperations,
@@ -38,7 +39,7 @@ export interface AuditedPart {
 export interface AuditedModel {
   /** The linear layers of all blocks. */
   linearLayers: AuditedPart;
-  /** The output head; a tied embedding is read as a whole here. */
+  /** The output head, with the rotation around the final norm; a tied embedding is read as a whole here. */
   head: AuditedPart;
   /** Reading the token's row. */
   embedding: AuditedPart;
@@ -107,6 +108,8 @@ export async function auditModel(folderOrName?: string | URL): Promise<AuditResu
       addKernel(kernel[part], tensor, product, part, kernelOnce);
     }
   }
+  if (folder.rotation !== null)
+    for (const tally of [packed, kernel]) add(tally.head, countRotation(folder.rotation), 0);
   return {
     path: folder.path,
     packed: isPacked ? auditedModel(packed) : null,

@@ -52,6 +52,8 @@ export interface InspectResult {
   vocabularySize: number;
   tiedHead: boolean;
   /** Over the linear layers, all scales and padding counted; null for a dense model. */
+  /** Whether the weights hold a rotation of the residual stream. */
+  rotated: boolean;
   bitsPerWeight: number | null;
   /** Of the tensors; files are larger by their headers. */
   bytes: WeightBytes & { tokenizer: number; weightFiles: number };
@@ -92,6 +94,7 @@ export async function inspectModel(folderOrName?: string | URL): Promise<Inspect
     contextLimit: family.contextLimit,
     vocabularySize: family.vocabularySize,
     tiedHead: family.tiedHead,
+    rotated: folder.rotation !== null,
     bitsPerWeight: folder.quantization === null ? null : bitsPerWeight,
     bytes: { ...bytes, tokenizer, weightFiles: folder.files.reduce((sum, file) => sum + file.fileBytes, 0) },
     tensors: inspected,

@@ -1,7 +1,7 @@
 // What inspect tells: errors that the quantizer recorded, blocks, the audit against sums by hand and a counted product, the page.
 import { readdir, readFile, stat, symlink, writeFile } from 'node:fs/promises';
 import t from 'tap';
-import { countDense, countInputTables, countKernel, countKernelInput, countRow, countShiftAdd, scaleBlockQuads, type PackedProduct } from '../../sdk/src/audit-counts.js';
+import { countDense, countInputTables, countKernel, countKernelInput, countRotation, countRow, countShiftAdd, scaleBlockQuads, type PackedProduct } from '../../sdk/src/audit-counts.js';
 import { estimateEnergy } from '../../sdk/src/audit-energy.js';
 import { reportEntry } from '../../sdk/src/checkpoint/packed-report.js';
 import { termsOfScale } from '../../sdk/src/checkpoint/scale-terms.js';
@@ -268,6 +268,19 @@ t.test('audit of models', async (t) => {
     t.same(document.audit, audit);
     t.equal(document.blocks.length, 5);
   }
+});
+
+t.test('the rotation is counted with the head', async (t) => {
+  const audited = async (rotation: 'on' | 'off') => {
+    const folder = await quantized(t, { rotation });
+    t.equal((await inspectModel(folder)).rotated, rotation === 'on');
+    return auditModel(folder);
+  };
+  const [on, off] = [await audited('on'), await audited('off')];
+  // 64 numbers, twice; the shift-add product has one multiplication per row scale whatever the scales are.
+  t.equal(on.packed!.head.operations.multiplications - off.packed!.head.operations.multiplications, 2 * 64);
+  t.equal(on.packed!.linearLayers.operations.multiplications, off.packed!.linearLayers.operations.multiplications);
+  t.same(countRotation({ size: 36, signs: { length: 576 } }), { multiplications: 2 * 576, additions: 2 * 576 * (1 + 4 + 35), shifts: 0, lookups: 0 });
 });
 
 t.test('three matrices of one input share its tables', async (t) => {

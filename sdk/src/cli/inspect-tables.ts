@@ -46,7 +46,7 @@ export function properties(result: InspectResult): Cells {
     ['context limit', count(result.contextLimit)],
     ['output head', result.tiedHead ? 'tied to the embedding' : 'its own'],
   ];
-  if (result.packed) rows.push(['packed', `groups of ${result.mode === 'acc' ? 'one column' : '8 columns'} (${result.mode})`]);
+  if (result.packed) rows.push(['packed', `groups of ${result.mode === 'acc' ? 'one column' : '8 columns'} (${result.mode})`], ['rotation', result.rotated ? 'of the residual stream' : 'none']);
   else rows.push(['packed', 'no']);
   if (result.bitsPerWeight !== null) rows.push(['bits per weight', `${result.bitsPerWeight.toFixed(3)} over the linear layers`]);
   return { header: ['property', 'value'], rows, right: [] };
