@@ -57,9 +57,12 @@ export interface TuneResult {
 const baseRates: EngineTuneRates = { scales: 4e-3, rowScales: 2e-3, gains: 2e-3 };
 const warmUpSteps = 4;
 const warmUpShare = 0.02;
-/** Up to this many planes on average, errors are large and so may be the steps. */
-const coarsePlanes = 2.3;
-const coarseFactor = 2.5;
+/** Of the base rates: planes on average, and the factor that did best there. */
+const rateFactors: readonly (readonly [planes: number, factor: number])[] = [
+  [2, 2.5],
+  [3, 1],
+  [4, 0.25],
+];
 
 /** Rejects with the engine's error. */
 export async function tuneMatrices(engineModel: EngineModel, options: TuneOptions): Promise<TuneResult> {
@@ -114,7 +117,7 @@ function isOfBlock({ role }: TunableMatrix): boolean {
   return role !== Role.embedding && role !== Role.head;
 }
 
-/** By the average number of planes of the block matrices. */
+/** By the average number of planes of the block matrices: the smaller the errors, the smaller the steps. */
 export function defaultRates(matrices: TunableMatrix[]): EngineTuneRates {
   let planes = 0;
   let weights = 0;
@@ -122,7 +125,16 @@ export function defaultRates(matrices: TunableMatrix[]): EngineTuneRates {
     planes += matrix.planes * matrix.rows * matrix.columns;
     weights += matrix.rows * matrix.columns;
   }
-  return scaleRates(baseRates, planes <= coarsePlanes * weights ? coarseFactor : 1);
+  return scaleRates(baseRates, rateFactor(weights === 0 ? 3 : planes / weights));
+}
+
+/** Between the measured points the logarithm is linear; beyond them it stays. */
+function rateFactor(planes: number): number {
+  const above = rateFactors.findIndex(([at]) => planes < at);
+  if (above === 0) return rateFactors[0]![1];
+  if (above < 0) return rateFactors.at(-1)![1];
+  const [[low, from], [high, to]] = [rateFactors[above - 1]!, rateFactors[above]!];
+  return from * (to / from) ** ((planes - low) / (high - low));
 }
 
 function scaleRates({ scales, rowScales, gains }: EngineTuneRates, factor: number): EngineTuneRates {

@@ -132,6 +132,11 @@ t.test('schedule and rates', async (t) => {
   t.same(defaultRates(matrices), { scales: 1e-2, rowScales: 5e-3, gains: 5e-3 });
   const finer = matrices.map((item) => ({ ...item, matrix: { ...item.matrix, planes: 3 } }));
   t.same(defaultRates(finer), { scales: 4e-3, rowScales: 2e-3, gains: 2e-3 });
+  const mixed = finer.map((item, i) => ({ ...item, matrix: { ...item.matrix, planes: i === 0 ? 4 : 3 } }));
+  const { scales } = defaultRates(mixed);
+  t.ok(scales < 4e-3 && scales > 1e-3, `${scales} between those of 3 and 4 planes`);
+  for (const [planes, factor] of [[1, 2.5], [4, 0.25], [5, 0.25]] as const)
+    t.equal(defaultRates(matrices.map((item) => ({ ...item, matrix: { ...item.matrix, planes } }))).scales, 4e-3 * factor);
 });
 
 t.test('cancelling and misuse', async (t) => {
