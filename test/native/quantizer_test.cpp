@@ -11,60 +11,12 @@
 #include <thread>
 #include <vector>
 
-#include "core/quantizer/binary_coding.h"
+#include "test/native/random_weights.h"
 #include "test/native/tap.h"
 
 namespace {
 
 using namespace shiftadd;
-
-// Small reproducible generator: the standard distributions differ between libraries.
-struct Random {
-  uint64_t state = 1;
-  double uniform() {
-    state += 0x9e3779b97f4a7c15u;  // splitmix64
-    uint64_t bits = (state ^ state >> 30) * 0xbf58476d1ce4e5b9u;
-    bits = (bits ^ bits >> 27) * 0x94d049bb133111ebu;
-    return (static_cast<double>((bits ^ bits >> 31) >> 11) + 0.5) * 0x1p-53;
-  }
-  double normal() { return std::sqrt(-2 * std::log(uniform())) * std::cos(6.283185307179586 * uniform()); }
-};
-
-// Normal weights, rows and columns of different size, one in a hundred six times as large.
-std::vector<float> heavy_weights(uint32_t rows, uint32_t columns, uint64_t seed) {
-  Random random{seed};
-  std::vector<double> column_size(columns);
-  for (double& size : column_size) size = std::exp(0.3 * random.normal());
-  std::vector<float> weights;
-  for (uint32_t r = 0; r < rows; ++r) {
-    const double row_size = 0.05 * std::exp(0.5 * random.normal());
-    for (uint32_t c = 0; c < columns; ++c) {
-      const double tail = random.uniform() < 0.01 ? 6 : 1;
-      weights.push_back(static_cast<float>(row_size * column_size[c] * tail * random.normal()));
-    }
-  }
-  return weights;
-}
-
-// Second moment of `samples` activations that mix a few shared factors with noise of each column's own.
-std::vector<float> correlated_hessian(uint32_t columns, uint32_t samples, uint64_t seed, double noise = 0.3) {
-  Random random{seed};
-  const uint32_t factors = columns / 4 + 1;
-  std::vector<double> mix(size_t{factors} * columns);
-  for (size_t n = 0; n < mix.size(); ++n) mix[n] = random.normal() / (1 + static_cast<double>(n / columns));
-  std::vector<double> sum(size_t{columns} * columns), x(columns);
-  for (uint32_t s = 0; s < samples; ++s) {
-    for (double& value : x) value = noise * random.normal();
-    for (uint32_t f = 0; f < factors; ++f) {
-      const double strength = random.normal();
-      for (uint32_t c = 0; c < columns; ++c) x[c] += strength * mix[size_t{f} * columns + c];
-    }
-    for (uint32_t i = 0; i < columns; ++i) {
-      for (uint32_t j = 0; j < columns; ++j) sum[size_t{i} * columns + j] += x[i] * x[j] / samples;
-    }
-  }
-  return {sum.begin(), sum.end()};
-}
 
 std::vector<float> unpack(const PackedWeights& packed) {
   std::vector<float> values(size_t{packed.shape.rows} * packed.shape.columns);
@@ -331,66 +283,9 @@ void test_refusals() {
   tap::check(stopped.status.code == Code::cancelled && stopped.packed.planes.empty(), "progress can cancel");
 }
 
-void test_fit() {
-  Random random{37};
-  GroupFit fit(4, 30, {4, 4});
-  fit.clear();
-  std::vector<float> values;
-  for (int n = 0; n < 512; ++n) values.push_back(static_cast<float>(random.normal()));
-  double whole = 0, error = 0;
-  for (float value : values) fit.add(value, 1.0f), whole += double{value} * value;
-  Levels levels;
-  levels.set(fit.fit());
-  std::vector<uint8_t> codes(values.size());
-  std::vector<float> quantized(values.size());
-  levels.nearest(values.data(), values.size(), codes.data(), quantized.data());
-  bool nearest = true;
-  for (size_t n = 0; n < values.size(); ++n) {
-    const double own = std::fabs(values[n] - quantized[n]);
-    error += own * own;
-    for (uint32_t rank = 0; rank < levels.count(); ++rank) {
-      nearest = nearest && own <= std::fabs(double{values[n]} - levels.value(rank)) + 1e-6;
-    }
-    nearest = nearest && levels.of_code(codes[n]) == quantized[n];
-  }
-  tap::check(nearest, "every weight takes its nearest level");
-  // 0.0115 is the distortion of the best uniform 16-level quantizer of a normal variable.
-  tap::check(error / whole < 0.0115, "four planes beat a uniform grid on normal weights");
-  tap::note("four planes on normal weights: %.5f", error / whole);
-}
-
-void test_factor() {
-  const uint32_t columns = 130;
-  const std::vector<float> hessian = correlated_hessian(columns, 400, 41);
-  std::vector<float> factor;
-  const ParallelFor serial = [](size_t count, const std::function<void(size_t)>& work) {
-    for (size_t i = 0; i < count; ++i) work(i);
-  };
-  tap::check(inverse_factor(hessian.data(), columns, 0.05, serial, &factor), "factor of a damped Hessian exists");
-  // U H U' = I.
-  double worst = 0;
-  for (uint32_t i = 0; i < columns; ++i) {
-    std::vector<double> row(columns);
-    for (uint32_t k = i; k < columns; ++k) {
-      for (uint32_t j = 0; j < columns; ++j) {
-        row[j] += double{factor[i * columns + k]} * (hessian[k * columns + j] + (k == j ? 0.05 : 0));
-      }
-    }
-    for (uint32_t l = 0; l < columns; ++l) {
-      double sum = i == l ? -1 : 0;
-      for (uint32_t j = l; j < columns; ++j) sum += row[j] * factor[l * columns + j];
-      worst = std::max(worst, std::fabs(sum));
-    }
-  }
-  tap::check(worst < 1e-4, "the factor inverts the Hessian");
-  tap::note("largest deviation from the identity: %.2g", worst);
-}
-
 }  // namespace
 
 int main() {
-  test_fit();
-  test_factor();
   test_stages();
   test_threads();
   test_planes();
