@@ -18,6 +18,7 @@ export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evalua
 export type { BenchmarkCase, BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from './benchmark.js';
 export type { CompareOptions, CompareProgress, CompareResult } from './compare.js';
 export type { ChoiceItem, LastWordItem, PairItem, TaskItem, TaskOptions, TaskProgress, TaskResult } from './tasks.js';
+export { taskPresets, type TaskPreset } from './task-presets.js';
 export { evaluatePerplexity } from './model.js';
 export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quantize.js';
 export { importModel, type ImportedTensor, type ImportOptions, type ImportProgress, type ImportResult } from './import.js';

@@ -2,7 +2,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { loadModel, type TaskItem } from '../../sdk/src/index.js';
+import { loadModel, taskPresets, type TaskItem } from '../../sdk/src/index.js';
 import { shiftadd } from './cli-process.js';
 import { byteTokenizer, copyOf, llama, stories } from './fixtures.js';
 
@@ -90,6 +90,27 @@ t.test('comparing models', async (t) => {
   await t.rejects(model.compare(twin, ''), RangeError);
   await twin.close();
   await t.rejects(model.compare(twin, text), { code: 'ERR_CLOSED' });
+});
+
+t.test('shiftadd eval --tasks with the presets', async (t) => {
+  const item = (choices: string[]): string => JSON.stringify({ query: 'The girl was happy', choices, gold: 0 });
+  const folder = t.testdir({ two: item(['a b', 'c d']), four: item(['A', 'B', 'C', 'D']) });
+  const run = (...words: string[]) => shiftadd(['eval', stories, ...words, '--json']);
+  for (const [name, { template, choices, expects }] of Object.entries(taskPresets)) {
+    t.ok(template.includes('{query}') && expects.includes('query:'));
+    const missing = await run('--tasks', name);
+    t.equal(missing.status, 2);
+    t.ok(missing.notes.includes(`--tasks ${name}=FILE needs a file`) && missing.notes.includes(expects), missing.notes);
+    const file = join(folder, choices === 4 ? 'four' : 'two');
+    const [preset, same] = [await run('--tasks', `${name}=${file}`), await run('--tasks', file, '--template', template)];
+    t.equal(preset.status, 0, preset.notes);
+    const { tasks: _a, ...scored } = JSON.parse(preset.output);
+    const { tasks: _b, ...wanted } = JSON.parse(same.output);
+    t.same(scored, wanted, name);
+    if (choices === null) continue;
+    const other = await run('--tasks', `${name}=${join(folder, choices === 4 ? 'two' : 'four')}`);
+    t.match(JSON.parse(other.output), { error: { code: 'ERR_TASK_FILE', message: /item 1 should have/ } });
+  }
 });
 
 t.test('shiftadd eval --tasks and --compare', async (t) => {

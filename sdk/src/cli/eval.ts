@@ -1,20 +1,20 @@
 /** `shiftadd eval`: how good a model is: perplexity on a text, distance from another model, or task items. */
 import { readFile } from 'node:fs/promises';
 import { fromFileSystem } from '../errors.js';
-import { evaluatePerplexity, loadModel, type Model } from '../index.js';
+import { evaluatePerplexity, loadModel, taskPresets, type Model, type TaskItem } from '../index.js';
 import { type Rule, evaluateRules, taskRules } from '../options.js';
 import { type Call, UsageError, type Values, defineCommand, engineOptions, given, outputOptions } from './command.js';
 import { loadOptions, loadWithProgress } from './load-model.js';
 import { bytes, count, counted, duration, fixed, table } from './quantities.js';
-import { readTaskItems } from './task-file.js';
+import { checkChoices, readTaskItems, splitTasks } from './task-file.js';
 
 type IntegerRule = Rule & { kind: 'integer' };
 
 const options = {
   text: { rule: { kind: 'text' }, value: 'FILE', help: 'the text for the perplexity, in UTF-8' },
   compare: { rule: { kind: 'text' }, value: 'MODEL', help: 'compare with this model on the text: divergence and agreement of the next-token distributions' },
-  tasks: { rule: { kind: 'text' }, value: 'FILE', help: 'score task items: JSONL of {"query", "choices", "gold"}, {"good", "bad"} or {"text"} (its last word)' },
-  template: { rule: taskRules.template as Rule & { kind: 'text' }, value: 'TEXT', help: 'what a query becomes; {query} stands for it' },
+  tasks: { rule: { kind: 'text' }, value: 'FILE', help: 'score task items: JSONL of {"query", "choices", "gold"}, {"good", "bad"} or {"text"} (its last word); PRESET=FILE puts a query into the prompt of a known task' },
+  template: { rule: { kind: 'text' }, value: 'TEXT', help: 'what a query becomes; {query} stands for it', otherwise: 'that of the preset, or Question: {query} and Answer: on two lines' },
   limit: { rule: taskRules.limit as IntegerRule, value: 'N', help: 'use only the first N task items', otherwise: 'all' },
   window: { rule: { ...(evaluateRules.window as IntegerRule), initial: undefined as never }, value: 'N', help: 'tokens per window', otherwise: '1024; 512 with --compare' },
   'max-tokens': { rule: evaluateRules.maxTokens as IntegerRule, value: 'N', help: 'use only the first N tokens of the text', otherwise: 'the whole text; 4096 with --compare' },
@@ -32,6 +32,7 @@ export const evaluate = defineCommand({
   details: [
     'The text is cut into windows that do not overlap; each is predicted from its own beginning. The mean goes over all predicted tokens.',
     'Tasks are scored by log-likelihood as lm-evaluation-harness does; normalized accuracy divides by the length of a choice.',
+    `Presets: ${Object.keys(taskPresets).join(', ')}. --tasks PRESET alone says which file it needs.`,
   ],
   options,
   examples: [
@@ -39,16 +40,19 @@ export const evaluate = defineCommand({
     { command: 'shiftadd eval ./my-model --text book.txt --window 512 --max-tokens 20000 --json', does: 'the start of a text, for a program' },
     { command: 'shiftadd eval ./packed --compare ./checkpoint --text book.txt', does: 'what quantizing has changed' },
     { command: 'shiftadd eval --tasks arc-easy.jsonl --limit 200', does: 'multiple choice, the first 200 questions' },
+    { command: 'shiftadd eval --tasks boolq=boolq.jsonl', does: 'a task of the paper, with its prompt' },
   ],
   async run(call) {
     const { arguments: [name], values } = call;
     if ((values.text === undefined) === (values.tasks === undefined)) throw new UsageError('eval needs --text FILE or --tasks FILE', 'eval');
     if (values.compare !== undefined && values.text === undefined) throw new UsageError('--compare needs --text FILE', 'eval');
     const text = values.text === undefined ? null : await readText(values.text);
-    const items = values.tasks === undefined ? null : await readTaskItems(values.tasks);
+    const { file, preset } = values.tasks === undefined ? { file: null, preset: null } : splitTasks(values.tasks);
+    const items = file === null ? null : await readTaskItems(file);
+    if (preset !== null) checkChoices(items!, preset, file!);
     const model = await loadWithProgress(name, values, call);
     try {
-      if (items !== null) await scoreTasks(model, items, call);
+      if (items !== null) await scoreTasks(model, items, preset?.template, call);
       else if (values.compare !== undefined) await compare(model, values.compare, text!, call);
       else await perplexity(model, text!, call);
     } finally {
@@ -125,10 +129,10 @@ async function compare(model: Model, name: string, text: string, { values, termi
   }
 }
 
-async function scoreTasks(model: Model, items: Awaited<ReturnType<typeof readTaskItems>>, { values, terminal, signal }: EvalCall): Promise<void> {
+async function scoreTasks(model: Model, items: readonly TaskItem[], presetTemplate: string | undefined, { values, terminal, signal }: EvalCall): Promise<void> {
   const progress = terminal.progress('Scoring');
   const result = await model.evaluateTask(items, {
-    ...given({ template: values.template, limit: values.limit }),
+    ...given({ template: values.template ?? presetTemplate, limit: values.limit }),
     signal,
     onProgress: ({ done, total, accuracy }) => progress.update(done / total, `item ${done} of ${total} · accuracy ${(accuracy * 100).toFixed(1)} %`),
   }).finally(() => progress.end());
