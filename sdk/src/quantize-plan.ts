@@ -1,11 +1,11 @@
 /** What a quantization would give and need, computed without doing it. */
-import { calibrationSamples } from './calibration.js';
 import { openModelFolder } from './checkpoint/model-folder.js';
 import { ShiftAddError } from './errors.js';
-import { describeFamily, type FamilyTensor } from './families/index.js';
+import { describeFamily } from './families/index.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
 import { normBytes, packedBytes } from './packed-bytes.js';
+import { workingBytes } from './quantize-cost.js';
 import { planSteps, rotationOf, type QuantizeOptions } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
@@ -59,7 +59,7 @@ export async function planQuantization(checkpointFolder: string | URL, options?:
     bitsPerWeight: (bytes.linearLayers * 8) / linearWeights,
     bytes,
     tensors,
-    workingBytes: workingBytes(steps.map((step) => step.tensors), checked, bytes.total),
+    workingBytes: workingBytes(family, steps, checked, bytes.total),
   };
 }
 
@@ -68,17 +68,4 @@ export function alreadyPacked(path: string): ShiftAddError {
     'ERR_UNSUPPORTED_MODEL',
     `${path} is packed already. Quantize the checkpoint it was made from.`,
   );
-}
-
-/**
- * The hidden states of all calibration tokens, four second moments of the widest block, the work on its largest matrix
- * (weights, codes, error products and the factor of its moment in double precision), and the packed result so far.
- */
-function workingBytes(blocks: FamilyTensor[][], options: QuantizeOptions, packed: number): number {
-  const { window = 512 } = options;
-  const matrices = blocks.flat();
-  const hidden = matrices.at(-1)!.shape[1]!;
-  const moments = Math.max(...blocks.map((tensors) => tensors.reduce((sum, { shape }) => sum + shape[1]! ** 2 * 4, 0)));
-  const largest = Math.max(...matrices.map(({ shape }) => shape[0]! * shape[1]! * (4 + 1 + 1) + shape[1]! ** 2 * (8 + 4 + 4)));
-  return calibrationSamples(options) * window * hidden * 4 + moments + largest + packed;
 }
