@@ -24,6 +24,7 @@ export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quan
 export { importModel, type ImportedTensor, type ImportOptions, type ImportProgress, type ImportResult } from './import.js';
 export type { CalibrationRecord } from './calibration.js';
 export { planQuantization, type PlannedTensor, type QuantizePlan } from './quantize-plan.js';
+export { estimateQuantizationTime, type QuantizeTime } from './quantize-time.js';
 export type { QuantizeOptions, QuantizeProgress } from './quantize-settings.js';
 export { inspectModel, type InspectedTensor, type InspectResult } from './inspect.js';
 export type { BlockRole, InspectedBlock, TensorRole } from './inspect-blocks.js';

@@ -5,7 +5,7 @@ import { describeFamily } from './families/index.js';
 import { buildModelSpec } from './model-spec.js';
 import { quantizeRules, readOptions } from './options.js';
 import { normBytes, packedBytes } from './packed-bytes.js';
-import { workingBytes } from './quantize-cost.js';
+import { workingBytes } from './quantize-memory.js';
 import { planSteps, rotationOf, type QuantizeOptions } from './quantize-settings.js';
 import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';

@@ -1,5 +1,5 @@
 /** `shiftadd quantize`: turns a dense checkpoint into a packed model. */
-import { planQuantization, quantizeModel, type QuantizeOptions, type QuantizePlan, type QuantizeProgress, type QuantizeResult } from '../index.js';
+import { estimateQuantizationTime, planQuantization, quantizeModel, type QuantizeOptions, type QuantizePlan, type QuantizeProgress, type QuantizeResult, type QuantizeTime } from '../index.js';
 import { isSelfCalibration } from '../calibration.js';
 import { type Rule, quantizeRules, show } from '../options.js';
 import { UsageError, defineCommand, given, outputOptions, seedOption, threadOptions } from './command.js';
@@ -40,7 +40,7 @@ export const quantize = defineCommand({
     samples: { rule: quantizeRules.samples as IntegerRule, value: 'N', help: 'windows of calibration text', otherwise: '64, or 16 when the model writes it' },
     window: { rule: quantizeRules.window as IntegerRule, value: 'N', help: 'tokens per window' },
     seed: { ...seedOption.seed, rule: quantizeRules.seed as IntegerRule, help: 'chooses the windows, or what the model writes' },
-    'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result and the memory it takes to make it, then stop; needs no calibration' },
+    'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result, and the memory and time it takes to make it, then stop; reads no calibration' },
     resume: { rule: { kind: 'flag', initial: false }, help: 'go on with the layers that a stopped job with the same options left in <out>.partial' },
     'keep-measurements': { rule: { kind: 'flag', initial: false }, help: 'leave <out>.partial, so that another --bits or --budget of mode mixed takes seconds with --resume --overwrite' },
     overwrite: { rule: { kind: 'flag', initial: false }, help: 'replace an existing model folder' },
@@ -76,7 +76,10 @@ export const quantize = defineCommand({
       }),
       ...(Object.keys(overrides).length === 0 ? {} : { overrides }),
     };
-    if (values['dry-run']) return showPlan(await planQuantization(checkpoint!, options), terminal);
+    if (values['dry-run']) {
+      const calibrated = { ...options, ...given({ calibration: values.calibration }) };
+      return showPlan(await planQuantization(checkpoint!, calibrated), await estimateQuantizationTime(checkpoint!, calibrated), terminal);
+    }
     const progress = terminal.progress('Quantizing');
     let result: QuantizeResult;
     try {
@@ -119,10 +122,10 @@ function sizes({ bitsPerWeight, bytes: parts }: Pick<QuantizePlan, 'bitsPerWeigh
   ];
 }
 
-function showPlan(plan: QuantizePlan, terminal: Terminal): void {
-  if (terminal.json) return terminal.document(plan);
+function showPlan(plan: QuantizePlan, time: QuantizeTime, terminal: Terminal): void {
+  if (terminal.json) return terminal.document({ ...plan, time });
   const memory = `about ${bytes(plan.workingBytes)} besides the checkpoint, which is mapped, and the program`;
-  terminal.line(table(['part', 'value'], [...sizes(plan), ['memory to make it', memory]]));
+  terminal.line(table(['part', 'value'], [...sizes(plan), ['memory to make it', memory], ['time to make it', `about ${duration(time.seconds * 1000)} on this machine`]]));
 }
 
 function describe({ phase, block, blocks, loss }: QuantizeProgress, calibration: string | undefined): string {

@@ -1,4 +1,4 @@
-/** Estimates of the memory and time that a quantization takes, from the shapes alone. */
+/** An estimate of the memory that a quantization takes, from the shapes alone. */
 import { calibrationSamples } from './calibration.js';
 import type { FamilySpec, FamilyTensor } from './families/index.js';
 import { Role } from './families/index.js';
@@ -31,7 +31,7 @@ export function workingBytes(family: FamilySpec, steps: readonly QuantizeStep[],
 function quantizingBytes(family: FamilySpec, steps: readonly QuantizeStep[], options: QuantizeOptions): number {
   const { window = 512, measureTokens = 1024 } = options;
   const states = calibrationSamples(options) * window * family.hiddenSize * 4;
-  const moments = Math.max(...steps.map(({ tensors }) => sum(inputsOf(tensors).map((columns) => columns ** 2 * 4))));
+  const moments = Math.max(...steps.map(({ tensors }) => sum(distinctInputs(tensors).map((columns) => columns ** 2 * 4))));
   const largest = Math.max(
     ...steps.flatMap(({ tensors }) => tensors.map((tensor) => weightsOf(tensor) * (4 + 1 + 1) + tensor.shape[1]! ** 2 * (8 + 4 + 4))),
   );
@@ -42,7 +42,7 @@ function quantizingBytes(family: FamilySpec, steps: readonly QuantizeStep[], opt
 }
 
 /** Columns of the distinct inputs of a block: q, k and v share one, gate and up another. */
-function inputsOf(tensors: readonly FamilyTensor[]): number[] {
+export function distinctInputs(tensors: readonly FamilyTensor[]): number[] {
   const shared: number[] = [Role.key, Role.value, Role.up];
   return tensors.filter(({ role }) => !shared.includes(role)).map(({ shape }) => shape[1]!);
 }
