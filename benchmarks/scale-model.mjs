@@ -1,8 +1,9 @@
-// Writes a Llama-shaped model with random weights: a packed model folder, or with --gguf a GGUF file for the peer. Only for
-// speed: what it says is noise.
+// Writes a Llama-shaped model with random weights: a packed model folder, with --gguf a GGUF file for the peer, or with --dense
+// a checkpoint to quantize. Only for speed: what it says is noise.
 //
 //     node benchmarks/scale-model.mjs <folder> --bits 2 [--head-bits 4] [--row-group 512]
 //     node benchmarks/scale-model.mjs <file> --gguf TQ2_0
+//     node benchmarks/scale-model.mjs <folder> --dense
 import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
@@ -15,7 +16,7 @@ import { writeGgufModel } from './scale-model/gguf-model.mjs';
 import { checkShape, oneBillion } from './scale-model/shape.mjs';
 
 await runScript(async () => {
-  const { out, gguf, shape, settings } = usageErrors(readCommandLine);
+  const { out, gguf, dense, shape, settings } = usageErrors(readCommandLine);
   if (existsSync(out)) throw new StepError(`${out} is there already. Remove it or name another place.`);
   await mkdir(dirname(out), { recursive: true });
   if (gguf !== undefined) {
@@ -24,8 +25,10 @@ await runScript(async () => {
   }
   await setUp();
   // It uses the writers of the SDK, which the set-up has just compiled.
+  const { writeDenseModel } = await import('./scale-model/dense-model.mjs');
   const { writePackedModel } = await import('./scale-model/packed-model.mjs');
-  await writePackedModel(out, shape, settings);
+  if (dense) await writeDenseModel(out, shape);
+  else await writePackedModel(out, shape, settings);
 });
 
 function readCommandLine() {
@@ -33,16 +36,16 @@ function readCommandLine() {
   const { positionals, values } = parseArgs({
     allowPositionals: true,
     options: {
-      'bits': text, 'head-bits': text, 'row-group': text, 'gguf': text, 'layers': text, 'hidden': text, 'feed-forward': text,
+      'bits': text, 'head-bits': text, 'row-group': text, 'gguf': text, 'dense': { type: 'boolean', default: false }, 'layers': text, 'hidden': text, 'feed-forward': text,
       'heads': text, 'key-value-heads': text, 'vocabulary': text,
     },
   });
   if (positionals.length !== 1) throw new TypeError(`Expected one place to write to but received ${positionals.length}`);
-  const { gguf } = values;
+  const { gguf, dense } = values;
   if (gguf !== undefined && !Object.hasOwn(blockTypes, gguf)) {
     throw new TypeError(`Expected one of ${Object.keys(blockTypes).join(', ')} for --gguf but received ${gguf}`);
   }
-  if ((gguf === undefined) === (values.bits === undefined)) throw new TypeError('Expected either --bits or --gguf');
+  if ([gguf !== undefined, values.bits !== undefined, dense].filter(Boolean).length !== 1) throw new TypeError('Expected one of --bits, --gguf and --dense');
   const integer = (name, initial, least, most) => readInteger(`--${name}`, values[name], initial, least, most);
   const size = (name, initial) => integer(name, initial, 1, 2 ** 24);
   const shape = {
@@ -56,5 +59,5 @@ function readCommandLine() {
     bits: integer('bits', 2, 1, 8), headBits: integer('head-bits', 4, 1, 8), rowGroup: integer('row-group', 512, 32, 2 ** 24),
   };
   if (settings.rowGroup % 32 !== 0) throw new RangeError(`Expected a multiple of 32 for --row-group but received ${settings.rowGroup}`);
-  return { out: resolve(positionals[0]), gguf, shape, settings };
+  return { out: resolve(positionals[0]), gguf, dense, shape, settings };
 }

@@ -1,12 +1,13 @@
 // Writes the scale model as a packed model folder (docs/model-file.md): random signs, random scales of one magnitude per
 // plane, row scales near one. Every matrix is streamed to the disk and hashed on the way.
 import { createHash } from 'node:crypto';
-import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { packedFormatVersion, planeBytes, scaleEncoding } from '../../dist/esm/checkpoint/packed-tensors.js';
+import { formatVersion, planeBytes, scaleEncoding } from '../../dist/esm/checkpoint/packed-tensors.js';
 import { writeSafetensors } from '../../dist/esm/checkpoint/safetensors-writer.js';
+import { ones, writeDescriptions } from './descriptions.mjs';
 import { RandomBytes } from './random-bytes.mjs';
-import { beginToken, deviationFor, embedding, endToken, linearLayers, norms, tokens } from './shape.mjs';
+import { deviationFor, embedding, linearLayers, norms } from './shape.mjs';
 
 const groupColumns = 8;
 // The exponent field of the first plane's scales; each further plane has half of it, as in a binary expansion.
@@ -31,23 +32,17 @@ export async function writePackedModel(folder, shape, { bits, headBits, rowGroup
   try {
     await writeSafetensors(join(partial, 'model.safetensors'), stored, { format: 'pt' });
     const quantization = {
-      quant_method: 'shiftadd', format_version: packedFormatVersion, mode: 'lat', scale_encoding: scaleEncoding,
+      quant_method: 'shiftadd', format_version: formatVersion(false), mode: 'lat', scale_encoding: scaleEncoding,
       row_group: rowGroup, tensors: Object.fromEntries(matrices.map((matrix) => [matrix.name, describe(matrix)])),
       settings: { bits, head_bits: headBits }, source: { name: 'random weights' }, checksums,
     };
-    await writeJson(join(partial, 'config.json'), { ...config(shape), quantization_config: quantization });
-    await writeJson(join(partial, 'tokenizer.json'), tokenizer(shape));
-    await writeJson(join(partial, 'tokenizer_config.json'), {
-      tokenizer_class: 'PreTrainedTokenizerFast', bos_token: '<s>', eos_token: '</s>', model_max_length: shape.contextLimit,
-    });
+    await writeDescriptions(partial, shape, { quantization_config: quantization });
     await rename(partial, folder);
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
   }
 }
-
-const writeJson = (path, value) => writeFile(path, `${JSON.stringify(value, null, 2)}\n`);
 
 const describe = ({ rows, columns, planes, groupRows, scaleExponent }) => ({
   rows, columns, planes, group_rows: groupRows, group_columns: groupColumns, scale_exponent: scaleExponent,
@@ -101,11 +96,6 @@ const laterTerms = (() => {
   return valid;
 })();
 
-function ones(name, count) {
-  const bytes = new Uint8Array(new Float32Array(count).fill(1).buffer);
-  return { name, dtype: 'F32', shape: [count], bytes: bytes.length, data: () => [bytes] };
-}
-
 function withChecksum(tensor, checksums) {
   async function* data() {
     const hash = createHash('sha256');
@@ -116,29 +106,4 @@ function withChecksum(tensor, checksums) {
     checksums[tensor.name] = hash.digest('hex');
   }
   return { ...tensor, data };
-}
-
-function config(shape) {
-  return {
-    architectures: ['LlamaForCausalLM'], model_type: 'llama', torch_dtype: 'float16', hidden_act: 'silu',
-    vocab_size: shape.vocabulary, hidden_size: shape.hidden, intermediate_size: shape.feedForward,
-    num_hidden_layers: shape.layers, num_attention_heads: shape.heads, num_key_value_heads: shape.keyValueHeads,
-    max_position_embeddings: shape.contextLimit, rope_theta: shape.ropeTheta, rms_norm_eps: shape.normEpsilon,
-    tie_word_embeddings: true, attention_bias: false, mlp_bias: false, bos_token_id: beginToken, eos_token_id: endToken,
-  };
-}
-
-/** Byte-level BPE without merges: text becomes bytes, the other tokens are only generated. */
-function tokenizer(shape) {
-  const list = tokens(shape);
-  const special = (id) => ({ id, content: list[id], single_word: false, lstrip: false, rstrip: false, normalized: false, special: true });
-  return {
-    version: '1.0', truncation: null, padding: null, added_tokens: [special(beginToken), special(endToken)], normalizer: null,
-    pre_tokenizer: { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: true },
-    post_processor: null, decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: {
-      type: 'BPE', dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false,
-      byte_fallback: false, ignore_merges: false, vocab: Object.fromEntries(list.map((token, id) => [token, id])), merges: [],
-    },
-  };
 }
