@@ -62,7 +62,7 @@ const writtenTwice = 1.2;
  * moment per token; of a weight times its columns in the fit, for b planes a + b (b + 1) c; of a tuned weight and of one of
  * the head per token.
  */
-const cost = { moment: 1, fit: 20, fitPerPlanes: 3, tunedWeight: 9, tunedHeadWeight: 5 };
+const cost = { moment: 1, fit: 10, fitPerPlanes: 0.7, tunedWeight: 3, tunedHeadWeight: 3.4 };
 
 const weightsOf = ({ shape }: FamilyTensor): number => shape[0]! * shape[1]!;
 const total = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
