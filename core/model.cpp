@@ -4,23 +4,14 @@
 #include <chrono>
 #include <cstring>
 
-#include "core/half.h"
-
 namespace shiftadd {
 namespace {
 
 constexpr size_t kPlaneAlignment = 64;  // of the model file: a block never crosses a cache line
 
 std::vector<float> to_floats(const DenseMatrix& matrix) {
-  const size_t count = size_t{matrix.rows} * matrix.columns;
-  std::vector<float> floats(count);
-  if (matrix.dtype == DType::f32) {
-    std::memcpy(floats.data(), matrix.data, count * sizeof(float));
-  } else {
-    const auto* source = static_cast<const uint16_t*>(matrix.data);
-    for (size_t i = 0; i < count; ++i)
-      floats[i] = matrix.dtype == DType::f16 ? half_to_float(source[i]) : bfloat16_to_float(source[i]);
-  }
+  std::vector<float> floats(size_t{matrix.rows} * matrix.columns);
+  for (size_t i = 0; i < floats.size(); ++i) floats[i] = element(matrix, i);
   return floats;
 }
 

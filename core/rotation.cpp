@@ -4,18 +4,11 @@
 #include <atomic>
 #include <cmath>
 
-#include "core/half.h"
 
 namespace shiftadd {
 namespace {
 
 constexpr uint32_t kColumnsAtOnce = 16;  // of a matrix whose outputs are rotated: whole cache lines of it
-
-float element(const DenseMatrix& matrix, size_t index) {
-  if (matrix.dtype == DType::f32) return static_cast<const float*>(matrix.data)[index];
-  const uint16_t bits = static_cast<const uint16_t*>(matrix.data)[index];
-  return matrix.dtype == DType::f16 ? half_to_float(bits) : bfloat16_to_float(bits);
-}
 
 // x = x Walsh, of a power of two of numbers; the matrix is symmetric.
 void walsh(float* x, size_t count) {

@@ -2,8 +2,8 @@
 // have the bits of the portable kernels.
 #include <initializer_list>
 
-#include "core/float_math.h"
 #include "backends/cpu/kernels_x86.h"
+#include "core/float_math.h"
 
 namespace shiftadd::x86 {
 namespace {

@@ -1,7 +1,7 @@
 // NEON kernels: attention over cached keys and values, and the gated activation. No fused multiply-add: the sums have the
 // bits of the portable kernels.
-#include "core/float_math.h"
 #include "backends/cpu/kernels_neon.h"
+#include "core/float_math.h"
 
 namespace shiftadd::neon {
 namespace {

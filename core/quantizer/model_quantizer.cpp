@@ -58,10 +58,7 @@ std::vector<float> widen(const DenseMatrix& matrix, Backend& backend) {
   std::vector<float> floats(size_t{matrix.rows} * matrix.columns);
   backend.parallel(matrix.rows, [&](size_t row) {
     const size_t first = row * matrix.columns;
-    for (size_t i = first; i < first + matrix.columns; ++i)
-      floats[i] = matrix.dtype == DType::f32   ? static_cast<const float*>(matrix.data)[i]
-                  : matrix.dtype == DType::f16 ? half_to_float(static_cast<const uint16_t*>(matrix.data)[i])
-                                               : bfloat16_to_float(static_cast<const uint16_t*>(matrix.data)[i]);
+    for (size_t i = first; i < first + matrix.columns; ++i) floats[i] = element(matrix, i);
   });
   return floats;
 }

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "core/half.h"
-
 namespace shiftadd {
 namespace {
 
@@ -89,9 +87,7 @@ void TunedModel::embed_dense(std::span<const int32_t> tokens, float* out) const 
   const DenseMatrix& matrix = *model_.dense(Role::embedding, 0);
   for (int32_t token : tokens)
     for (size_t i = size_t(token) * matrix.columns, end = i + matrix.columns; i < end; ++i)
-      *out++ = matrix.dtype == DType::f32   ? static_cast<const float*>(matrix.data)[i]
-               : matrix.dtype == DType::f16 ? half_to_float(static_cast<const uint16_t*>(matrix.data)[i])
-                                            : bfloat16_to_float(static_cast<const uint16_t*>(matrix.data)[i]);
+      *out++ = element(matrix, i);
 }
 
 void TunedModel::embed_packed(std::span<const int32_t> tokens, float* out) const {

@@ -71,26 +71,15 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
     return model->queue->run(env, std::move(job), info[1]);
   }
   Napi::Value prefill_logits(const Napi::CallbackInfo& info) {
-    Napi::Env env = info.Env();
-    if (!usable(env, state, false)) return env.Undefined();
-    auto job = make_job(env, Value(), state);
-    auto tokens = std::make_shared<std::vector<int32_t>>(tokens_of(info[0]));
-    // The engine refuses more tokens than the context has room for, but only after this allocation.
-    sa_session_info session;
-    sa_session_describe(state->handle, &session);
-    const size_t room = std::min(tokens->size(), static_cast<size_t>(session.context_size));
-    auto logits = std::make_shared<std::vector<float>>(std::max<size_t>(room, 1) * static_cast<size_t>(vocabulary));
-    job->work = [state = state, tokens, logits](const int32_t* cancel) {
-      return sa_session_prefill_logits(state->handle, tokens->empty() ? &kNoTokens : tokens->data(), tokens->size(),
-                                       logits->data(), logits->size(), cancel);
-    };
-    job->result = [logits](Napi::Env env) -> Napi::Value {
-      Napi::Float32Array out = Napi::Float32Array::New(env, logits->size());
-      if (out.IsEmpty()) return env.Undefined();  // the environment is going away
-      std::copy(logits->begin(), logits->end(), out.Data());
-      return out;
-    };
-    return model->queue->run(env, std::move(job), info[1]);
+    return run_for_floats(info, [state = state, vocabulary = vocabulary](const std::vector<int32_t>& tokens,
+                                                                         std::vector<float>* logits, const int32_t* cancel) {
+      sa_session_info session;
+      sa_session_describe(state->handle, &session);
+      // The engine refuses more tokens than the context has room for.
+      logits->resize(std::min(tokens.size(), static_cast<size_t>(session.context_size)) * static_cast<size_t>(vocabulary));
+      return sa_session_prefill_logits(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(),
+                                       logits->data() ? logits->data() : &kNoLogits, logits->size(), cancel);
+    });
   }
   Napi::Value sample(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
@@ -153,19 +142,27 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
     return out;
   }
   Napi::Value evaluate(const Napi::CallbackInfo& info) {
+    return run_for_floats(info, [state = state](const std::vector<int32_t>& tokens, std::vector<float>* log_probabilities,
+                                                const int32_t* cancel) {
+      log_probabilities->resize(std::max<size_t>(tokens.size(), 2) - 1);
+      return sa_session_evaluate(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(),
+                                 log_probabilities->data(), cancel);
+    });
+  }
+  // work(tokens of the first argument, results, cancel flag) sizes and fills the results.
+  template <class Work>
+  Napi::Value run_for_floats(const Napi::CallbackInfo& info, Work work) {
     Napi::Env env = info.Env();
     if (!usable(env, state, false)) return env.Undefined();
     auto job = make_job(env, Value(), state);
-    auto tokens = std::make_shared<std::vector<int32_t>>(tokens_of(info[0]));
-    auto results = std::make_shared<std::vector<float>>(tokens->empty() ? 1 : tokens->size());
-    job->work = [state = state, tokens, results](const int32_t* cancel) {
-      return sa_session_evaluate(state->handle, tokens->empty() ? &kNoTokens : tokens->data(), tokens->size(),
-                                 results->data(), cancel);
+    auto results = std::make_shared<std::vector<float>>();
+    job->work = [tokens = tokens_of(info[0]), results, work](const int32_t* cancel) {
+      return work(tokens, results.get(), cancel);
     };
-    job->result = [tokens, results](Napi::Env env) -> Napi::Value {
-      Napi::Float32Array out = Napi::Float32Array::New(env, tokens->size() - 1);
+    job->result = [results](Napi::Env env) -> Napi::Value {
+      Napi::Float32Array out = Napi::Float32Array::New(env, results->size());
       if (out.IsEmpty()) return env.Undefined();  // the environment is going away
-      std::copy_n(results->begin(), tokens->size() - 1, out.Data());
+      std::copy(results->begin(), results->end(), out.Data());
       return out;
     };
     return model->queue->run(env, std::move(job), info[1]);
@@ -175,6 +172,7 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
   }
 
   static constexpr int32_t kNoTokens = 0;
+  static inline float kNoLogits = 0;
 };
 
 }  // namespace shiftadd

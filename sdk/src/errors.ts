@@ -73,10 +73,12 @@ const writeFixes: Record<string, string> = {
   EIO: 'The device reports an error. Choose another output folder.',
 };
 
-/** A failure to write below `path` as ERR_WRITE with the fix; anything else is returned as it came. */
+/** A failure to write below `path` as ERR_WRITE with the fix; anything else, such as an input's, is returned as it came. */
 export function fromWriting(error: unknown, path: string): unknown {
-  const code = error instanceof ShiftAddError ? undefined : (error as NodeJS.ErrnoException | null)?.code;
-  const fix = code === undefined ? undefined : writeFixes[code];
+  if (error instanceof ShiftAddError || !(error instanceof Error)) return error;
+  const { code, path: where } = error as NodeJS.ErrnoException;
+  const here = where === undefined || where.startsWith(path) || path.startsWith(where); // a folder above may be in the way
+  const fix = code === undefined || !here ? undefined : writeFixes[code];
   return fix === undefined ? error : new ShiftAddError('ERR_WRITE', `${path} cannot be written (${code}). ${fix}`, error);
 }
 

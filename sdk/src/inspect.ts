@@ -51,9 +51,9 @@ export interface InspectResult {
   contextLimit: number;
   vocabularySize: number;
   tiedHead: boolean;
-  /** Over the linear layers, all scales and padding counted; null for a dense model. */
   /** Whether the weights hold a rotation of the residual stream. */
   rotated: boolean;
+  /** Over the linear layers, all scales and padding counted; null for a dense model. */
   bitsPerWeight: number | null;
   /** Of the tensors; files are larger by their headers. */
   bytes: WeightBytes & { tokenizer: number; weightFiles: number };

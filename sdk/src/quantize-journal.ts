@@ -6,7 +6,7 @@ import { crc32 } from 'node:zlib';
 import { lstat, mkdir, open, readFile, readdir, rename, rm, rmdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isJsonObject } from './checkpoint/json-file.js';
-import { readSafetensors, type SafetensorsFile } from './checkpoint/safetensors.js';
+import { readSafetensorsIfWhole, type SafetensorsFile } from './checkpoint/safetensors.js';
 import { writeSafetensors, type TensorToWrite } from './checkpoint/safetensors-writer.js';
 import type { EnginePackedMatrix } from './engine.js';
 import { ShiftAddError, fromWriting } from './errors.js';
@@ -97,17 +97,9 @@ export class QuantizeJournal {
     return join(this.path, `step-${String(step).padStart(5, '0')}.safetensors`);
   }
 
-  /** A file of this journal that is whole as far as its header tells; null when it is missing or damaged. */
-  private async openFile(path: string): Promise<SafetensorsFile | null> {
-    return readSafetensors(path).catch((error: unknown) => {
-      if (error instanceof ShiftAddError && (error.code === 'ERR_NOT_FOUND' || error.code === 'ERR_BAD_MODEL_FILE')) return null;
-      throw error;
-    });
-  }
-
   /** The candidates of a finished step, without the arrays of those that `only` leaves out; null when it is not there. */
   async read(step: number, only: (index: number) => boolean = () => true): Promise<Candidate[] | null> {
-    const file = await this.openFile(this.file(step));
+    const file = await readSafetensorsIfWhole(this.file(step));
     if (file === null || file.metadata['key'] !== this.key) return null;
     const descriptions = descriptionsOf(file);
     if (descriptions === null) return null;
@@ -142,7 +134,7 @@ export class QuantizeJournal {
   async has(step: number): Promise<boolean> {
     const candidates = await this.read(step);
     if (candidates === null) return false;
-    const file = await this.openFile(this.file(step));
+    const file = await readSafetensorsIfWhole(this.file(step));
     return file !== null && file.metadata['crc32'] === checksum(file.metadata['matrices']!, candidates);
   }
 
@@ -183,7 +175,7 @@ export class QuantizeJournal {
 
   /** Where tuning was under this key, or null. */
   async readTuneState(key: string): Promise<TuneState | null> {
-    const file = await this.openFile(this.tuneFile);
+    const file = await readSafetensorsIfWhole(this.tuneFile);
     const entry = file?.tensors.get('state');
     if (file === null || entry === undefined) return null;
     const { key: found, done, losses, crc32: sum } = parseObject(file.metadata['tune']);

@@ -1,7 +1,6 @@
 /** An estimate of the memory that a quantization takes, from the shapes alone. */
 import { calibrationSamples } from './calibration.js';
-import type { FamilySpec, FamilyTensor } from './families/index.js';
-import { Role } from './families/index.js';
+import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
 import { packedBytes } from './packed-bytes.js';
 import { isMixed, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
 import { tuneSamples, tuneStepsOf } from './quantize-tune.js';
@@ -12,8 +11,8 @@ const measuredRows = 32;
 const measuredStep = 128;
 const tunedLogitRows = 128;
 
-const weightsOf = ({ shape }: Pick<FamilyTensor, 'shape'>): number => shape[0]! * shape[1]!;
-const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
+export const weightsOf = ({ shape }: Pick<FamilyTensor, 'shape'>): number => shape[0]! * shape[1]!;
+export const sum = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
 
 /**
  * Bytes besides the mapped checkpoint and the program: the larger of what quantizing a block and what tuning need. `packed`:

@@ -92,7 +92,7 @@ export interface QuantizeOptions {
 }
 
 export interface QuantizeProgress {
-  phase: 'calibrate' | 'quantize' | 'tune' | 'write';
+  phase: 'calibrate' | 'rotate' | 'quantize' | 'tune' | 'write';
   /** 0 to 1 over the whole job. */
   done: number;
   /** The block in work, from 1; blocks + 1 is the embedding and head. 0 outside the quantize phase. */

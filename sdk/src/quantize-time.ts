@@ -2,10 +2,10 @@
 import { calibrationSamples, isSelfCalibration } from './calibration.js';
 import { openModelFolder } from './checkpoint/model-folder.js';
 import { withDenseModel } from './dense-model.js';
-import { describeFamily, Role, type FamilySpec, type FamilyTensor } from './families/index.js';
+import { describeFamily, Role, type FamilySpec } from './families/index.js';
 import { quantizeRules, readOptions } from './options.js';
 import { alreadyPacked } from './quantize-plan.js';
-import { distinctInputs } from './quantize-memory.js';
+import { distinctInputs, sum, weightsOf } from './quantize-memory.js';
 import { isMixed, planSteps, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
 import { tuneStepsOf } from './quantize-tune.js';
 import { resolveModel } from './resolve-model.js';
@@ -39,7 +39,7 @@ export async function estimateQuantizationTime(checkpointFolder: string | URL, o
       session.rewind(0);
       const started = performance.now();
       for (const part of calls) await session.prefill(part, cancel);
-      return (1000 * calls.reduce((sum, part) => sum + part.length, 0)) / (performance.now() - started);
+      return (1000 * sum(calls.map((part) => part.length))) / (performance.now() - started);
     };
     await tokensPerSecond([tokens]); // brings the weights into memory
     const prefill = await tokensPerSecond([tokens]);
@@ -48,7 +48,7 @@ export async function estimateQuantizationTime(checkpointFolder: string | URL, o
     return { prefill, decode };
   });
   const parts = countSeconds(family, steps, checked, speed);
-  return { seconds: Object.values(parts).reduce((a, b) => a + b, 0), parts, denseTokensPerSecond: speed };
+  return { seconds: sum(Object.values(parts)), parts, denseTokensPerSecond: speed };
 }
 
 const probeTokens = 128;
@@ -64,18 +64,16 @@ const writtenTwice = 1.2;
  */
 const cost = { moment: 1, fit: 10, fitPerPlanes: 0.7, tunedWeight: 3, tunedHeadWeight: 3.4 };
 
-const weightsOf = ({ shape }: FamilyTensor): number => shape[0]! * shape[1]!;
-const total = (numbers: number[]): number => numbers.reduce((a, b) => a + b, 0);
 
 function countSeconds(family: FamilySpec, steps: readonly QuantizeStep[], options: QuantizeOptions, speed: { prefill: number; decode: number }): QuantizeTime['parts'] {
   const { window = 512, measureTokens = 1024, tuneWindows = 2, tune } = options;
   const tokens = calibrationSamples(options) * window;
   const matrices = family.tensors.filter(({ shape }) => shape.length === 2);
-  const linear = total(matrices.filter(({ role }) => partOf(role) === 'linearLayers').map(weightsOf));
+  const linear = sum(matrices.filter(({ role }) => partOf(role) === 'linearLayers').map(weightsOf));
   const head = weightsOf(matrices.find(({ role }) => role === (family.tiedHead ? Role.embedding : Role.head))!);
   const weightsPerSecond = speed.prefill * linear;
 
-  const moments = total(steps.flatMap(({ tensors }) => distinctInputs(tensors).map((columns) => columns ** 2 / 2)));
+  const moments = sum(steps.flatMap(({ tensors }) => distinctInputs(tensors).map((columns) => columns ** 2 / 2)));
   const fits = steps.flatMap(({ tensors, candidates }) =>
     tensors.flatMap((tensor, i) => distinct(candidates[i]!.map(({ planes }) => planes)).map((planes) => weightsOf(tensor) * tensor.shape[1]! * (cost.fit + cost.fitPerPlanes * planes * (planes + 1)))),
   );
@@ -90,8 +88,8 @@ function countSeconds(family: FamilySpec, steps: readonly QuantizeStep[], option
   const tunedTokens = tuneStepsOf(options) * tuneWindows * window;
   return {
     selfCalibration: isSelfCalibration(options.calibration) ? (writtenTwice * tokens) / speed.decode : 0,
-    quantizing: (tokens * (linear + cost.moment * moments) + total(fits)) / weightsPerSecond,
-    measuring: (measureTokens * total(passes)) / weightsPerSecond,
+    quantizing: (tokens * (linear + cost.moment * moments) + sum(fits)) / weightsPerSecond,
+    measuring: (measureTokens * sum(passes)) / weightsPerSecond,
     tuning: (tunedTokens * (cost.tunedWeight * linear + (tune === 'full' ? cost.tunedHeadWeight * head : 0))) / weightsPerSecond,
   };
 }

@@ -110,7 +110,7 @@ export async function quantizeModel(
     const dense =
       rotation === null
         ? source
-        : await rotateCheckpoint(source, family, rotation, journal.rotatedFile, { ...checked, onProgress: () => report('calibrate', 1, 0) });
+        : await rotateCheckpoint(source, family, rotation, journal.rotatedFile, { ...checked, onProgress: (done) => report('rotate', done, 0) });
     const job: Job = { source: dense, family, steps, calibration, options: checked, report };
     await quantizeSteps(job, journal);
     tuned = await tuneModel(job, tuningText, await collect(job, norms, journal), journal);
@@ -159,14 +159,15 @@ async function calibrate(
   });
 }
 
-/** Calibration and writing take 1 % each; a model that writes its own calibration text takes longer. */
+/** Calibration, rotation and writing take 1 % each; a model that writes its own calibration text takes longer. */
 function progressReporter(blocks: number, options: QuantizeOptions): Report {
   const { onProgress, tune } = options;
   const selfCalibrated = isSelfCalibration(options.calibration);
-  const started = { calibrate: performance.now(), quantize: 0, tune: 0, write: 0 };
+  const started = { calibrate: performance.now(), rotate: 0, quantize: 0, tune: 0, write: 0 };
   const calibrated = selfCalibrated ? selfCalibrationShare : 0.01;
-  const quantized = tune === 'off' ? 0.99 : calibrated + (0.99 - calibrated) * (1 - tuneShare);
-  const shares = { calibrate: [0, calibrated], quantize: [calibrated, quantized], tune: [quantized, 0.99], write: [0.99, 1] } as const;
+  const rotated = calibrated + 0.01;
+  const quantized = tune === 'off' ? 0.99 : rotated + (0.99 - rotated) * (1 - tuneShare);
+  const shares = { calibrate: [0, calibrated], rotate: [calibrated, rotated], quantize: [rotated, quantized], tune: [quantized, 0.99], write: [0.99, 1] } as const;
   return (phase, done, block, loss) => {
     started[phase] ||= performance.now();
     const [from, to] = shares[phase];

@@ -4,11 +4,11 @@
  */
 import { denseTensor } from './checkpoint/packed-writer.js';
 import type { ModelFolder } from './checkpoint/model-folder.js';
-import { readSafetensors, type SafetensorsFile } from './checkpoint/safetensors.js';
+import { readSafetensors, readSafetensorsIfWhole, type SafetensorsFile } from './checkpoint/safetensors.js';
 import { writeSafetensors, type TensorToWrite } from './checkpoint/safetensors-writer.js';
 import { withDenseModel, type DenseModelOptions } from './dense-model.js';
 import type { EngineModel } from './engine.js';
-import { ShiftAddError, fromWriting } from './errors.js';
+import { fromWriting } from './errors.js';
 import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
 import type { Rotation } from './rotation.js';
 
@@ -25,17 +25,10 @@ export async function rotateCheckpoint(
   file: { path: string; key: string },
   options: DenseModelOptions & { onProgress: (done: number) => void },
 ): Promise<ModelFolder> {
-  const written = await openWritten(file) ?? (await write(source, family, rotation, file, options));
+  const there = await readSafetensorsIfWhole(file.path);
+  const written = there?.metadata['key'] === file.key ? there : await write(source, family, rotation, file, options);
   const stored = new Map([...written.tensors.values()].map((entry) => [entry.name, { ...entry, path: written.path, file: 0 }]));
   return { ...source, files: [written], stored, rotation };
-}
-
-async function openWritten({ path, key }: { path: string; key: string }): Promise<SafetensorsFile | null> {
-  const file = await readSafetensors(path).catch((error: unknown) => {
-    if (error instanceof ShiftAddError && (error.code === 'ERR_NOT_FOUND' || error.code === 'ERR_BAD_MODEL_FILE')) return null;
-    throw error;
-  });
-  return file?.metadata['key'] === key ? file : null;
 }
 
 async function write(

@@ -57,7 +57,7 @@ export interface TuneResult {
 const baseRates: EngineTuneRates = { scales: 4e-3, rowScales: 2e-3, gains: 2e-3 };
 const warmUpSteps = 4;
 const warmUpShare = 0.02;
-/** Of the base rates: planes on average, and the factor that did best there. */
+/** Of the base rates: planes on average, and the factor that the design study used there; not compared anew. */
 const rateFactors: readonly (readonly [planes: number, factor: number])[] = [
   [2, 2.5],
   [3, 1],
@@ -128,7 +128,7 @@ export function defaultRates(matrices: TunableMatrix[]): EngineTuneRates {
   return scaleRates(baseRates, rateFactor(weights === 0 ? 3 : planes / weights));
 }
 
-/** Between the measured points the logarithm is linear; beyond them it stays. */
+/** Between these points the logarithm is linear; beyond them it stays. */
 function rateFactor(planes: number): number {
   const above = rateFactors.findIndex(([at]) => planes < at);
   if (above === 0) return rateFactors[0]![1];

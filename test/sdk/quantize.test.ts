@@ -45,7 +45,7 @@ t.test('quantize, inspect, load, run', async (t) => {
       done = progress.done;
     },
   });
-  t.same([...phases], ['calibrate', 'quantize', 'write']);
+  t.same([...phases], ['calibrate', 'rotate', 'quantize', 'write']);
   t.equal(done, 1);
   t.same(await readdir(parent), ['packed']);
 

@@ -9,8 +9,7 @@ import type { StoredTensor } from './model-folder.js';
 import { largestRotation, signsFromHex, type Rotation } from '../rotation.js';
 import { parseReport, type TensorReport } from './packed-report.js';
 
-/** Version 2 has a rotation, which a reader of version 1 would leave out. */
-export const packedFormatVersions = [1, 2] as const;
+/** 2 with a rotation, which a reader of version 1 would leave out. */
 export function formatVersion(rotated: boolean): number {
   return rotated ? 2 : 1;
 }
@@ -76,8 +75,7 @@ export function parseQuantizationConfig(config: JsonObject, configPath: string):
     throw bad(`.quant_method is ${show(field['quant_method'])}; only 'shiftadd' and dense checkpoints can be loaded`);
   }
   const version = field['format_version'];
-  if (version !== 1 && version !== 2)
-    throw bad(`.format_version is ${show(version)}; this version reads ${packedFormatVersions.join(' and ')}`);
+  if (version !== 1 && version !== 2) throw bad(`.format_version is ${show(version)}; this version reads 1 and 2`);
   const mode = field['mode'];
   if (mode !== 'lat' && mode !== 'acc') throw bad(`.mode is ${show(mode)}; it must be 'lat' or 'acc'`);
   if (field['scale_encoding'] !== scaleEncoding) {

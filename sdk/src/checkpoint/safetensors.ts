@@ -67,6 +67,14 @@ export async function readSafetensors(path: string): Promise<SafetensorsFile> {
   }
 }
 
+/** The same, but null when the file is missing or its header does not fit it. */
+export async function readSafetensorsIfWhole(path: string): Promise<SafetensorsFile | null> {
+  return readSafetensors(path).catch((error: unknown) => {
+    if (error instanceof ShiftAddError && (error.code === 'ERR_NOT_FOUND' || error.code === 'ERR_BAD_MODEL_FILE')) return null;
+    throw error;
+  });
+}
+
 function bad(path: string, what: string): ShiftAddError {
   return new ShiftAddError('ERR_BAD_MODEL_FILE', `${path} ${what}. Download or copy the file again.`);
 }

@@ -130,6 +130,7 @@ function showPlan(plan: QuantizePlan, time: QuantizeTime, terminal: Terminal): v
 
 function describe({ phase, block, blocks, loss }: QuantizeProgress, calibration: string | undefined): string {
   if (phase === 'calibrate') return isSelfCalibration(calibration) ? 'writing the calibration text' : 'reading the calibration text';
+  if (phase === 'rotate') return 'rotating the weights';
   if (phase === 'tune') return `tuning${loss === null ? '' : ` · loss ${loss.toPrecision(3)}`}`;
   if (phase === 'write') return 'writing';
   return block > blocks ? 'embedding and head' : `block ${block} of ${blocks}`;
