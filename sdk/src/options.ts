@@ -130,7 +130,7 @@ export const quantizeRules = {
   window: integer(2, 2 ** 20, 512),
   seed: integer(0, Number.MAX_SAFE_INTEGER, 1),
   threads: integer(1, 64),
-  maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 45_000_000),
+  maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 2_000_000_000),
   overwrite: flag(false),
   resume: flag(false),
   keepMeasurements: flag(false),

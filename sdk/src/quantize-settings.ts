@@ -75,7 +75,7 @@ export interface QuantizeOptions {
   seed?: number;
   /** 1 to 64. Default one per core. */
   threads?: number;
-  /** No weight file becomes larger. Default 45,000,000. */
+  /** No weight file becomes larger, except for one that holds a single larger matrix. Default 2,000,000,000. */
   maxShardBytes?: number;
   /** Replace an existing output folder. Default false. */
   overwrite?: boolean;

@@ -11,7 +11,7 @@ import { formatVersion } from './checkpoint/packed-tensors.js';
 import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { Role, describeFamily, type FamilySpec, type FamilyTensor } from './families/index.js';
 import { quantizeRules, readOptions } from './options.js';
-import { normBytes, packedBytes } from './packed-bytes.js';
+import { normBytes } from './packed-bytes.js';
 import { QuantizeJournal } from './quantize-journal.js';
 import { alreadyPacked } from './quantize-plan.js';
 import { isMixed, planSteps, rotationOf, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
@@ -63,9 +63,6 @@ const selfCalibrationShare = 0.6;
 /** Of the time of quantizing and tuning, with the default steps. */
 const tuneShare = 0.7;
 
-/** Of a weight file besides one matrix. */
-const headerRoom = 1024;
-
 /**
  * Rejects with ERR_OUTPUT_EXISTS, ERR_CALIBRATION, ERR_NOT_FOUND, ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL,
  * ERR_TOKENIZER, ERR_NO_BACKEND, TypeError, RangeError or the signal's reason. The layers that were finished by then stay
@@ -90,7 +87,6 @@ export async function quantizeModel(
       `Expected an integer from 2 to ${family.contextLimit} for window (the model's limit) but received ${window}`,
     );
   const steps = planSteps(family, checked);
-  checkShardSize(steps, checked);
   const rotation = rotationOf(family, checked);
   const norms = normBytes(source, family, checked, rotation !== null);
   typicalWidths(steps, checked, norms); // refuses a budget that is too small
@@ -123,18 +119,6 @@ export async function quantizeModel(
   const warnings = [...calibration.warnings, ...matrixWarnings(matrices)];
   const seconds = (performance.now() - started) / 1000;
   return { path: out, ...written, calibration: calibration.record, loss, warnings, seconds };
-}
-
-function checkShardSize(steps: QuantizeStep[], { maxShardBytes }: QuantizeOptions): void {
-  for (const { tensors, candidates } of steps) {
-    tensors.forEach((tensor, i) => {
-      const needed = Math.max(...candidates[i]!.map((settings) => packedBytes(tensor, settings))) + headerRoom;
-      if (needed > maxShardBytes!)
-        throw new RangeError(
-          `Expected at least ${needed} for maxShardBytes (tensor ${tensor.name}) but received ${maxShardBytes}`,
-        );
-    });
-  }
 }
 
 async function calibrate(

@@ -43,6 +43,7 @@ export const quantize = defineCommand({
     'dry-run': { rule: { kind: 'flag', initial: false }, help: 'show the size of the result, and the memory and time it takes to make it, then stop; reads no calibration' },
     resume: { rule: { kind: 'flag', initial: false }, help: 'go on with the layers that a stopped job with the same options left in <out>.partial' },
     'keep-measurements': { rule: { kind: 'flag', initial: false }, help: 'leave <out>.partial, so that another --bits or --budget of mode mixed takes seconds with --resume --overwrite' },
+    'max-shard-bytes': { rule: quantizeRules.maxShardBytes as IntegerRule, value: 'N', help: 'no weight file becomes larger, except for one that holds a single larger matrix' },
     overwrite: { rule: { kind: 'flag', initial: false }, help: 'replace an existing model folder' },
     ...threadOptions,
     ...outputOptions,
@@ -86,6 +87,7 @@ export const quantize = defineCommand({
       result = await quantizeModel(checkpoint!, out!, {
         ...options,
         ...given({ calibration: values.calibration }),
+        ...given({ maxShardBytes: values['max-shard-bytes'] }),
         overwrite: values.overwrite,
         resume: values.resume,
         keepMeasurements: values['keep-measurements'],
