@@ -10,6 +10,7 @@
 #include <span>
 
 #include "core/function_ref.h"
+#include "core/model_spec.h"
 #include "core/packed_matrix.h"
 #include "core/status.h"
 #include "core/tensor.h"
@@ -46,9 +47,16 @@ struct KvView {
 struct AttentionShape {
   uint32_t heads = 0, kv_heads = 0, head_size = 0;
   float scale = 0;
+  uint32_t window = 0;    // positions that a token sees, itself included; 0: all
+  float cap = 0;          // scores become cap * tanh(score / cap); 0: they stay
+  std::span<const float> slopes;  // ALiBi, per head, on the host: slope * (key position - query position) is added
 };
 
-struct Rotation;
+struct NormShape {
+  Buffer gain, bias;      // the bias may be null
+  bool centered = false;  // layer norm, else root mean square
+  float epsilon = 0;
+};
 
 class Backend {
  public:
@@ -71,17 +79,25 @@ class Backend {
   virtual void begin(uint32_t rows) = 0;
   // out[m] = row tokens[m] of the matrix.
   virtual void embed(const Weights& weights, const int32_t* tokens, uint32_t rows, Buffer out) = 0;
-  // out[m] = x[m] / rms(x[m]) * gain: root mean square norm. Source: arXiv 1910.07467.
-  virtual void normalize(Buffer x, Buffer gain, uint32_t rows, uint32_t columns, float epsilon, Buffer out) = 0;
+  // out[m] = x[m] / rms(x[m]) * gain + bias, with centered after the mean was subtracted from x[m]. Sources: arXiv
+  // 1910.07467, 1607.06450. `out` may be x.
+  virtual void normalize(Buffer x, const NormShape& norm, uint32_t rows, uint32_t columns, Buffer out) = 0;
   // call.out = x W^T for every call; x: rows x columns, the same for all calls.
   virtual void linear(std::span<const LinearCall> calls, Buffer x, uint32_t rows) = 0;
-  // Rotary positions in the half-split order; angles: [rows][head_size / 2] pairs (cosine, sine). arXiv 2104.09864.
-  virtual void rotate(Buffer x, uint32_t rows, uint32_t heads, uint32_t head_size, Buffer angles) = 0;
+  // Rotary positions of the first `size` numbers of each head, in the half-split order; angles: [rows][size / 2] pairs
+  // (cosine, sine). arXiv 2104.09864.
+  virtual void rotate(Buffer x, uint32_t rows, uint32_t heads, uint32_t head_size, uint32_t size, Buffer angles) = 0;
   // Appends rows of k and v at `position`, then causal attention of q over everything up to each row.
   virtual void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position,
                       uint32_t rows, Buffer out) = 0;
-  // gate[i] = silu(gate[i]) * up[i]
-  virtual void activate(Buffer gate, Buffer up, size_t count) = 0;
+  // gate[i] = activation(gate[i]) * up[i], without the product where `up` is null.
+  virtual void activate(Activation activation, Buffer gate, Buffer up, size_t count) = 0;
+  // x[m] += bias
+  virtual void add_bias(Buffer x, Buffer bias, uint32_t rows, uint32_t columns) = 0;
+  // x[i] *= factor
+  virtual void scale(Buffer x, size_t count, float factor) = 0;
+  // x[i] = cap * tanh(x[i] / cap)
+  virtual void soft_cap(Buffer x, size_t count, float cap) = 0;
   // out[m] = x[m] Q, or x[m] Q^T when inverse (core/rotation.h); columns: the hidden size. `out` may be x.
   virtual void change_basis(const Rotation& rotation, Buffer x, uint32_t rows, bool inverse, Buffer out) = 0;
   // x[i] += y[i]

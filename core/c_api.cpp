@@ -242,7 +242,8 @@ sa_status sa_quantizer_open_sensitivity(sa_quantizer* quantizer, int32_t windows
 
 sa_status sa_quantizer_block(sa_quantizer* quantizer, const sa_quantize_settings* settings, int32_t candidates,
                              sa_progress progress, void* user, const int32_t* cancel) {
-  return run_quantizer(quantizer, settings, std::size(ModelQuantizer::kBlockRoles), candidates, &ModelQuantizer::block,
+  if (quantizer == nullptr) return null_argument();
+  return run_quantizer(quantizer, settings, quantizer->quantizer->block_roles().size(), candidates, &ModelQuantizer::block,
                        progress, user, cancel);
 }
 

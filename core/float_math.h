@@ -26,11 +26,50 @@ static inline float exp_float(float x) {
   return p * std::bit_cast<float>((n + 127) << 23);
 }
 
+enum class Activation : uint32_t { silu = 0, gelu_tanh = 1, gelu = 2, relu = 3 };
+constexpr uint32_t kActivationCount = 4;
+
 static inline float silu(float x) { return x / (1.0f + exp_float(-x)); }
 
-// gate[i] = silu(gate[i]) * up[i]
-static inline void gate_loop(float* gate, const float* up, size_t n) {
-  for (size_t i = 0; i < n; ++i) gate[i] = silu(gate[i]) * up[i];
+// 0.5 x (1 + tanh(u)) with u = sqrt(2 / pi) (x + 0.044715 x^3), written as x / (1 + e^(-2u)). Source: arXiv 1606.08415.
+static inline float gelu_tanh(float x) {
+  return x / (1.0f + exp_float(-1.59576912f * (x + 0.044715f * (x * x) * x)));
+}
+
+// 0.5 x (1 + erf(x / sqrt(2))); erf to 1.5e-7, Abramowitz and Stegun 7.1.26.
+static inline float gelu(float x) {
+  const float z = (x < 0 ? -x : x) * 0.70710678f, t = 1.0f / (1.0f + 0.3275911f * z);
+  float p = 1.061405429f;
+  p = p * t - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const float tail = 0.5f * (p * t) * exp_float(-(z * z));  // of the normal distribution, beyond |x|
+  return x < 0 ? x * tail : x - x * tail;
+}
+
+static inline float relu(float x) { return x > 0 ? x : x != x ? x : 0.0f; }
+
+static inline float tanh_float(float x) { return 1.0f - 2.0f / (exp_float(2.0f * x) + 1.0f); }
+
+// gate[i] = f(gate[i]) * up[i], or f(gate[i]) where `up` is null
+template <typename Function>
+static inline void apply_loop(Function f, float* gate, const float* up, size_t n) {
+  if (up == nullptr) for (size_t i = 0; i < n; ++i) gate[i] = f(gate[i]);
+  else for (size_t i = 0; i < n; ++i) gate[i] = f(gate[i]) * up[i];
+}
+
+static inline void gate_loop(Activation activation, float* gate, const float* up, size_t n) {
+  switch (activation) {
+    case Activation::silu: return apply_loop([](float x) { return silu(x); }, gate, up, n);
+    case Activation::gelu_tanh: return apply_loop([](float x) { return gelu_tanh(x); }, gate, up, n);
+    case Activation::gelu: return apply_loop([](float x) { return gelu(x); }, gate, up, n);
+    case Activation::relu: return apply_loop([](float x) { return relu(x); }, gate, up, n);
+  }
+}
+
+static inline void soft_cap_loop(float* x, size_t n, float cap) {
+  for (size_t i = 0; i < n; ++i) x[i] = cap * tanh_float(x[i] / cap);
 }
 
 // scores[i] = e^(scores[i] - largest); the sum in 16 lanes (i mod 16), then halves added. NaN scores stay NaN.

@@ -9,21 +9,11 @@ namespace {
 
 constexpr size_t kPlaneAlignment = 64;  // of the model file: a block never crosses a cache line
 
-std::vector<float> to_floats(const DenseMatrix& matrix) {
-  std::vector<float> floats(size_t{matrix.rows} * matrix.columns);
-  for (size_t i = 0; i < floats.size(); ++i) floats[i] = element(matrix, i);
-  return floats;
-}
-
 }  // namespace
 
 Model::~Model() {
   if (backend_ == nullptr) return;
-  for (Block& block : blocks_) {
-    backend_->release(block.attention_norm);
-    backend_->release(block.feed_forward_norm);
-  }
-  backend_->release(final_norm_);
+  for (Buffer vector : vectors_) backend_->release(vector);
   for (Buffer copy : aligned_copies_) backend_->release(copy);
 }
 
@@ -37,33 +27,35 @@ Status Model::open(const double* spec, size_t spec_length, const std::vector<std
     model->files_.push_back(std::move(file));
   }
   model->backend_ = std::move(backend);
-  model->blocks_.resize(model->spec_.layers);
-  model->dense_.resize(size_t{model->spec_.layers} * kRoleCount);
+  const size_t slots = size_t{model->spec_.layers} * kRoleCount;
+  model->weights_.resize(slots);
+  model->vectors_.resize(slots);
+  model->dense_.resize(slots);
   for (const TensorSpec& tensor : model->spec_.tensors) SHIFTADD_TRY(model->load(tensor));
   *out = std::move(model);
   return ok_status();
 }
 
 const DenseMatrix* Model::dense(Role role, uint32_t layer) const {
-  const DenseMatrix& matrix = dense_[size_t{layer} * kRoleCount + static_cast<size_t>(role)];
+  const DenseMatrix& matrix = dense_[index(role, layer)];
   return matrix.data == nullptr ? nullptr : &matrix;
 }
 
 Status Model::rotated(const Rotation& rotation, Role role, uint32_t layer, std::span<uint16_t> out) const {
-  if (layer >= spec_.layers || (layer > 0 && role < Role::attention_norm)) return invalid_argument("there is no such layer");
+  if (layer >= spec_.layers || (layer > 0 && !is_in_block(role))) return invalid_argument("there is no such layer");
   const DenseMatrix* matrix = dense(role, layer);
-  if (!spec_.rotation.none() || matrix == nullptr || matrix->rows == 1)
+  if (!spec_.rotation.none() || matrix == nullptr || is_vector(role))
     return invalid_argument("only a dense matrix can be rotated, and only once");
   if (rotation.signs.size() != spec_.hidden_size || out.size() != size_t{matrix->rows} * matrix->columns)
     return invalid_argument("the rotation or the result does not have the size of the matrix");
   SHIFTADD_TRY(rotation.check());
-  const Block& block = blocks_[layer];
   const bool from_attention_norm = role == Role::query || role == Role::key || role == Role::value;
   const bool from_feed_forward_norm = role == Role::gate || role == Role::up;
   std::vector<float> gain;
   if (from_attention_norm || from_feed_forward_norm) {
     gain.resize(spec_.hidden_size);
-    backend_->download(from_attention_norm ? block.attention_norm : block.feed_forward_norm, gain.data(), gain.size());
+    const Role norm = from_attention_norm ? Role::attention_norm : Role::feed_forward_norm;
+    backend_->download(vector(norm, layer), gain.data(), gain.size());
   }
   const bool to_stream = role == Role::attention_output || role == Role::down;
   return rotate_matrix(rotation, *matrix, to_stream ? RotatedSide::outputs : RotatedSide::inputs,
@@ -120,8 +112,20 @@ Status Model::check_scales(const TensorSpec& tensor, const PackedMatrix& matrix)
   return ok_status();
 }
 
+Status Model::load_vector(const TensorSpec& tensor, const DenseMatrix& matrix) {
+  std::vector<float> floats(matrix.rows);
+  for (uint32_t r = 0; r < matrix.rows; ++r) {
+    read_row(matrix, r, &floats[r]);
+    floats[r] += tensor.added;
+  }
+  Buffer& vector = vectors_[index(tensor.role, tensor.layer)];
+  SHIFTADD_TRY(backend_->allocate(floats.size() * sizeof(float), &vector));
+  backend_->upload(floats.data(), vector, floats.size());
+  heap_bytes_ += vector.bytes;
+  return ok_status();
+}
+
 Status Model::load(const TensorSpec& tensor) {
-  Block& block = blocks_[tensor.layer];
   Weights* weights = nullptr;
   if (tensor.packed) {
     PackedMatrix matrix{tensor.shape};
@@ -136,36 +140,14 @@ Status Model::load(const TensorSpec& tensor) {
     SHIFTADD_TRY(check_scales(tensor, matrix));
     SHIFTADD_TRY(backend_->prepare(matrix, &weights));
   } else {
-    DenseMatrix matrix{tensor.dtype, tensor.rows, tensor.columns, nullptr};
-    SHIFTADD_TRY(bytes_of(tensor.data, dtype_bytes(tensor.dtype), &matrix.data));
-    dense_[size_t{tensor.layer} * kRoleCount + static_cast<size_t>(tensor.role)] = matrix;
-    if (tensor.role == Role::final_norm || tensor.role == Role::attention_norm ||
-        tensor.role == Role::feed_forward_norm) {
-      Buffer& gain = tensor.role == Role::final_norm       ? final_norm_
-                     : tensor.role == Role::attention_norm ? block.attention_norm
-                                                           : block.feed_forward_norm;
-      const std::vector<float> floats = to_floats(matrix);
-      SHIFTADD_TRY(backend_->allocate(floats.size() * sizeof(float), &gain));
-      backend_->upload(floats.data(), gain, floats.size());
-      heap_bytes_ += gain.bytes;
-      return ok_status();
-    }
+    DenseMatrix matrix = tensor.dense;
+    SHIFTADD_TRY(bytes_of(tensor.data, format_of(matrix.dtype).alignment, &matrix.data));
+    dense_[index(tensor.role, tensor.layer)] = matrix;
+    if (is_vector(tensor.role)) return load_vector(tensor, matrix);
     SHIFTADD_TRY(backend_->prepare(matrix, &weights));
   }
   heap_bytes_ += weights->heap_bytes();
-  std::unique_ptr<Weights> owned(weights);
-  switch (tensor.role) {
-    case Role::embedding: embedding_ = std::move(owned); break;
-    case Role::head: head_ = std::move(owned); break;
-    case Role::query: block.query = std::move(owned); break;
-    case Role::key: block.key = std::move(owned); break;
-    case Role::value: block.value = std::move(owned); break;
-    case Role::attention_output: block.attention_output = std::move(owned); break;
-    case Role::gate: block.gate = std::move(owned); break;
-    case Role::up: block.up = std::move(owned); break;
-    case Role::down: block.down = std::move(owned); break;
-    case Role::final_norm: case Role::attention_norm: case Role::feed_forward_norm: break;  // handled above
-  }
+  weights_[index(tensor.role, tensor.layer)].reset(weights);
   return ok_status();
 }
 

@@ -12,11 +12,6 @@
 
 namespace shiftadd {
 
-struct Block {
-  Buffer attention_norm, feed_forward_norm;  // gains, hidden_size
-  std::unique_ptr<Weights> query, key, value, attention_output, gate, up, down;
-};
-
 class Model {
  public:
   ~Model();
@@ -25,11 +20,12 @@ class Model {
 
   const ModelSpec& spec() const { return spec_; }
   Backend& backend() const { return *backend_; }
-  const Weights& embedding() const { return *embedding_; }
-  const Weights& head() const { return head_ ? *head_ : *embedding_; }
-  bool has_own_head() const { return head_ != nullptr; }
-  Buffer final_norm() const { return final_norm_; }
-  const Block& block(uint32_t layer) const { return blocks_[layer]; }
+  // Null when the model has none of this role.
+  const Weights* weights(Role role, uint32_t layer = 0) const { return weights_[index(role, layer)].get(); }
+  Buffer vector(Role role, uint32_t layer = 0) const { return vectors_[index(role, layer)]; }
+  bool has_own_head() const { return weights(Role::head) != nullptr; }
+  const Weights& embedding() const { return *weights(Role::embedding); }
+  const Weights& head() const { return *weights(has_own_head() ? Role::head : Role::embedding); }
   // The dense data of a matrix in the mapped files; null when it is packed.
   const DenseMatrix* dense(Role role, uint32_t layer) const;
 
@@ -44,17 +40,18 @@ class Model {
 
  private:
   Model() = default;
+  static size_t index(Role role, uint32_t layer) { return size_t{layer} * kRoleCount + static_cast<size_t>(role); }
   Status load(const TensorSpec& tensor);
+  Status load_vector(const TensorSpec& tensor, const DenseMatrix& matrix);
   Status check_scales(const TensorSpec& tensor, const PackedMatrix& matrix) const;
   Status bytes_of(const FileRange& range, size_t alignment, const void** out);
 
   ModelSpec spec_;
   std::vector<MappedFile> files_;
   std::unique_ptr<Backend> backend_;  // destroyed after the weights below, which it made
-  std::unique_ptr<Weights> embedding_, head_;
-  Buffer final_norm_;
-  std::vector<Block> blocks_;
-  std::vector<DenseMatrix> dense_;  // [layer][role]
+  std::vector<std::unique_ptr<Weights>> weights_;  // [layer][role], as the next two
+  std::vector<Buffer> vectors_;
+  std::vector<DenseMatrix> dense_;
   std::vector<Buffer> aligned_copies_;
   uint64_t mapped_bytes_ = 0, heap_bytes_ = 0;
 };

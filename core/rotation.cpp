@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cmath>
 
+#include "core/backend.h"
+#include "core/half.h"
 
 namespace shiftadd {
 namespace {
@@ -82,16 +84,20 @@ Status rotate_matrix(const Rotation& rotation, const DenseMatrix& matrix, Rotate
   if (side == RotatedSide::inputs) {
     backend.parallel(rows, [&](size_t row) {
       std::vector<float> line(columns), scratch(columns);
-      for (size_t c = 0; c < columns; ++c) line[c] = element(matrix, row * columns + c) * (gain == nullptr ? 1 : gain[c]);
+      read_row(matrix, static_cast<uint32_t>(row), line.data());
+      if (gain != nullptr)
+        for (size_t c = 0; c < columns; ++c) line[c] *= gain[c];
       rotation.apply(line.data(), line.data(), scratch.data(), false);
       for (size_t c = 0; c < columns; ++c) store(line[c], &out[row * columns + c]);
     });
   } else {
     backend.parallel((columns + kColumnsAtOnce - 1) / kColumnsAtOnce, [&](size_t item) {
       const size_t first = item * kColumnsAtOnce, count = std::min<size_t>(kColumnsAtOnce, columns - first);
-      std::vector<float> lines(count * rows), scratch(rows);
-      for (size_t r = 0; r < rows; ++r)
-        for (size_t c = 0; c < count; ++c) lines[c * rows + r] = element(matrix, r * columns + first + c);
+      std::vector<float> lines(count * rows), scratch(rows), part(count);
+      for (size_t r = 0; r < rows; ++r) {
+        read_part(matrix, static_cast<uint32_t>(r), static_cast<uint32_t>(first), static_cast<uint32_t>(count), part.data());
+        for (size_t c = 0; c < count; ++c) lines[c * rows + r] = part[c];
+      }
       for (size_t c = 0; c < count; ++c) rotation.apply(&lines[c * rows], &lines[c * rows], scratch.data(), false);
       for (size_t r = 0; r < rows; ++r)
         for (size_t c = 0; c < count; ++c) store(lines[c * rows + r], &out[r * columns + first + c]);

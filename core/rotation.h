@@ -12,11 +12,12 @@
 #include <cstdint>
 #include <vector>
 
-#include "core/backend.h"
 #include "core/status.h"
 #include "core/tensor.h"
 
 namespace shiftadd {
+
+class Backend;
 
 struct Rotation {
   static constexpr uint32_t kMaxSize = 256;

@@ -41,11 +41,29 @@ Status Session::check_tokens(std::span<const int32_t> tokens) const {
 
 Status Session::run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel) {
   const uint32_t rows = static_cast<uint32_t>(tokens.size());
-  transformer_.embed(tokens.data(), rows);
+  transformer_.embed(tokens.data(), position, rows);
   for (uint32_t layer = 0; layer < model_.spec().layers; ++layer) {
     if (cancel.requested()) return cancelled();
     transformer_.run_block(layer, cache_.layer(layer), position, rows);
   }
+  return ok_status();
+}
+
+Status Session::reach(size_t length, Cancel cancel) {
+  const uint32_t limit = model_.spec().rotary_switch;
+  const bool beyond = limit > 0 && length > limit;
+  if (beyond == beyond_switch_) return ok_status();
+  transformer_.set_beyond_switch(beyond);
+  for (size_t done = 0; done < tokens_.size(); done += Transformer::kMaxRows) {
+    const std::span<const int32_t> rest = std::span<const int32_t>(tokens_).subspan(done);
+    const Status status = run_step(rest.first(std::min<size_t>(rest.size(), Transformer::kMaxRows)), static_cast<uint32_t>(done), cancel);
+    if (status.ok()) continue;
+    transformer_.set_beyond_switch(beyond_switch_);  // the keys that were read again are of the wrong kind
+    tokens_.clear();
+    has_logits_ = false;
+    return status;
+  }
+  beyond_switch_ = beyond;
   return ok_status();
 }
 
@@ -59,6 +77,7 @@ Status Session::check_prefill(std::span<const int32_t> tokens) const {
 
 Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
   SHIFTADD_TRY(check_prefill(tokens));
+  SHIFTADD_TRY(reach(position() + tokens.size(), cancel));
   // A cancelled or failed call may leave keys and values behind the position; the next call overwrites them.
   uint32_t rows = 0;
   for (size_t done = 0; done < tokens.size(); done += rows) {
@@ -78,6 +97,7 @@ Status Session::prefill_logits(std::span<const int32_t> tokens, std::span<float>
   const size_t vocabulary = model_.spec().vocabulary_size;
   if (out.size() != tokens.size() * vocabulary)
     return invalid_argument("the logits need room for " + std::to_string(tokens.size() * vocabulary) + " numbers");
+  SHIFTADD_TRY(reach(position() + tokens.size(), cancel));
   for (size_t done = 0; done < tokens.size(); done += Transformer::kMaxRows) {
     const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
     SHIFTADD_TRY(run_step(tokens.subspan(done, rows), position() + static_cast<uint32_t>(done), cancel));
@@ -106,6 +126,10 @@ Status Session::decode_draft(int32_t token, std::span<const int32_t> draft, int3
   int32_t tokens[kMaxDraft + 1] = {token};
   std::copy(draft.begin(), draft.end(), tokens + 1);
   SHIFTADD_TRY(check_tokens({tokens, rows}));
+  const uint32_t limit = model_.spec().rotary_switch;
+  if (draft.size() > 0 && limit > position() && limit < position() + rows)  // a rejected draft must not cross it
+    return decode_draft(token, draft.first(limit - position() - 1), out, count, cancel);
+  SHIFTADD_TRY(reach(position() + rows, cancel));
   SHIFTADD_TRY(run_step({tokens, rows}, position(), cancel));
   draft_logits_.resize((kMaxDraft + 1) * vocabulary);
   transformer_.logits(0, static_cast<uint32_t>(rows), draft_logits_.data());
@@ -148,6 +172,7 @@ Status Session::evaluate(std::span<const int32_t> tokens, std::span<float> log_p
                             std::to_string(context_size()));
   SHIFTADD_TRY(check_tokens(tokens));
   SHIFTADD_TRY(rewind(0));
+  SHIFTADD_TRY(reach(tokens.size(), cancel));
   for (size_t done = 0; done + 1 < tokens.size(); done += Transformer::kMaxRows) {
     const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - 1 - done));
     SHIFTADD_TRY(run_step(tokens.subspan(done, rows), static_cast<uint32_t>(done), cancel));

@@ -31,8 +31,9 @@ class Session {
 
   static Status open(const Model& model, uint32_t context_size, std::unique_ptr<Session>* out);
 
-  // Appends tokens and computes the logits of the last. On any failure the position is what it was before; the logits
-  // are too, unless the new ones were not finite.
+  // Appends tokens and computes the logits of the last. On any failure the position is what it was before, or 0 when the
+  // call was cancelled while it read everything again beyond the rotary switch; the logits are what they were too, unless
+  // the new ones were not finite.
   Status prefill(std::span<const int32_t> tokens, Cancel cancel);
   // The same, and writes the logits of every token: tokens x vocabulary size.
   Status prefill_logits(std::span<const int32_t> tokens, std::span<float> out, Cancel cancel);
@@ -54,6 +55,8 @@ class Session {
   explicit Session(const Model& model) : model_(model), transformer_(model) {}
   Status check_prefill(std::span<const int32_t> tokens) const;
   Status check_tokens(std::span<const int32_t> tokens) const;
+  // Before a sequence becomes `length` long: when that crosses the model's rotary switch, reads all tokens again.
+  Status reach(size_t length, Cancel cancel);
   // Runs all blocks over `tokens` (at most Transformer::kMaxRows) at `position`.
   Status run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel);
 
@@ -64,6 +67,7 @@ class Session {
   std::vector<int32_t> tokens_;
   std::vector<float> logits_, draft_logits_;
   bool has_logits_ = false;
+  bool beyond_switch_ = false;
 };
 
 }  // namespace shiftadd

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace shiftadd {
 namespace {
@@ -31,7 +32,7 @@ KvView KvCache::layer(uint32_t index) const {
 }
 
 Transformer::~Transformer() {
-  for (Buffer buffer : {hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, angles_, logits_})
+  for (Buffer buffer : {hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, embedded_, angles_, logits_})
     model_.backend().release(buffer);
 }
 
@@ -43,24 +44,41 @@ Status Transformer::allocate() {
     size_t columns, rows;
   } wanted[] = {{&hidden_, spec.hidden_size, kMaxRows}, {&normed_, spec.hidden_size, kMaxRows},
                 {&query_, q, kMaxRows}, {&key_, kv, kMaxRows}, {&value_, kv, kMaxRows}, {&attended_, q, kMaxRows},
-                {&gate_, spec.feed_forward_size, kMaxRows}, {&up_, spec.feed_forward_size, kMaxRows},
-                {&projected_, spec.hidden_size, kMaxRows}, {&angles_, spec.head_size, kMaxRows},
-                {&logits_, spec.vocabulary_size, kLogitRows}};
+                {&gate_, spec.feed_forward_size, kMaxRows}, {&up_, spec.gated ? spec.feed_forward_size : 0, kMaxRows},
+                {&projected_, spec.hidden_size, kMaxRows},
+                {&embedded_, spec.embedding_size == spec.hidden_size ? 0 : spec.embedding_size, kMaxRows},
+                {&angles_, spec.rotary.size() * spec.rotary_size, kMaxRows}, {&logits_, spec.vocabulary_size, kLogitRows}};
   for (const auto& item : wanted)
     SHIFTADD_TRY(model_.backend().allocate(item.columns * item.rows * sizeof(float), item.buffer));
-  angle_table_.resize(size_t{kMaxRows} * spec.head_size);
+  angle_table_.resize(spec.rotary.size() * kMaxRows * spec.rotary_size);
   return ok_status();
 }
 
 size_t Transformer::scratch_bytes() const {
   size_t bytes = 0;
-  for (Buffer buffer : {hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, angles_, logits_})
+  for (Buffer buffer : {hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, embedded_, angles_, logits_})
     bytes += buffer.bytes;
   return bytes;
 }
 
-void Transformer::embed(const int32_t* tokens, uint32_t rows) {
-  model_.backend().embed(*used(model_.embedding()), tokens, rows, hidden_);
+void Transformer::embed(const int32_t* tokens, uint32_t position, uint32_t rows) {
+  const ModelSpec& spec = model_.spec();
+  Backend& backend = model_.backend();
+  const bool narrow = spec.embedding_size != spec.hidden_size;
+  const Buffer out = narrow ? embedded_ : hidden_;
+  backend.embed(*used(model_.embedding()), tokens, rows, out);
+  if (spec.embedding_factor != 1) backend.scale(out, size_t{rows} * spec.embedding_size, spec.embedding_factor);
+  if (narrow) {
+    const LinearCall widen[] = {{model_.weights(Role::project_in), hidden_}};
+    backend.linear(widen, embedded_, rows);
+  }
+  if (const Weights* positions = model_.weights(Role::position_embedding)) {
+    int32_t indices[kMaxRows];
+    std::iota(indices, indices + rows, static_cast<int32_t>(spec.first_position + position));
+    backend.embed(*positions, indices, rows, projected_);
+    backend.add(hidden_, projected_, size_t{rows} * spec.hidden_size);
+  }
+  normalize(model_.vector(Role::embedding_norm), model_.vector(Role::embedding_norm_bias), hidden_, rows, hidden_);
 }
 
 void Transformer::set_hidden(const float* hidden, uint32_t rows) {
@@ -71,73 +89,154 @@ void Transformer::get_hidden(float* hidden, uint32_t rows) const {
   model_.backend().download(hidden_, hidden, size_t{rows} * model_.spec().hidden_size);
 }
 
+void Transformer::set_beyond_switch(bool beyond) { beyond_switch_ = beyond; }
+
 void Transformer::set_angles(uint32_t position, uint32_t rows) {
-  if (angles_rows_ >= rows && angles_position_ == position) return;
-  const std::vector<double>& frequencies = model_.spec().rope_frequencies;
-  float* out = angle_table_.data();
-  for (uint32_t m = 0; m < rows; ++m)
-    for (double frequency : frequencies) {
-      const double angle = static_cast<double>(position + m) * frequency;
-      *out++ = static_cast<float>(std::cos(angle));
-      *out++ = static_cast<float>(std::sin(angle));
-    }
-  model_.backend().upload(angle_table_.data(), angles_, size_t{rows} * model_.spec().head_size);
+  const ModelSpec& spec = model_.spec();
+  if (spec.rotary.empty() || (angles_rows_ >= rows && angles_position_ == position)) return;
+  for (size_t set = 0; set < spec.rotary.size(); ++set) {
+    const auto& [factor, frequencies] = spec.rotary[set];
+    const size_t first = set * kMaxRows * spec.rotary_size;
+    float* out = angle_table_.data() + first;
+    for (uint32_t m = 0; m < rows; ++m)
+      for (double frequency : frequencies) {
+        const double angle = static_cast<double>(position + m) * frequency;
+        *out++ = static_cast<float>(std::cos(angle) * factor);
+        *out++ = static_cast<float>(std::sin(angle) * factor);
+      }
+    model_.backend().upload(angle_table_.data() + first, {angles_.data + first, angles_.bytes}, size_t{rows} * spec.rotary_size);
+  }
   angles_position_ = position;
   angles_rows_ = rows;
 }
 
+void Transformer::add_bias(Role bias, uint32_t layer, Buffer x, uint32_t rows, uint32_t columns) {
+  const Buffer values = model_.vector(bias, layer);
+  if (values.data != nullptr) model_.backend().add_bias(x, values, rows, columns);
+}
+
+void Transformer::normalize(Buffer gain, Buffer bias, Buffer x, uint32_t rows, Buffer out) {
+  const ModelSpec& spec = model_.spec();
+  if (gain.data == nullptr) return;
+  model_.backend().normalize(x, {gain, bias, spec.layer_norm, spec.norm_epsilon}, rows, spec.hidden_size, out);
+}
+
+// What the attention adds to the hidden states, into projected_.
+void Transformer::attend(uint32_t layer, Buffer x, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer) {
+  const ModelSpec& spec = model_.spec();
+  Backend& backend = model_.backend();
+  const uint32_t q = spec.heads * spec.head_size, kv = spec.kv_heads * spec.head_size;
+  const auto& [window, rotary] = spec.layer_specs[layer];
+  if (observer) observer->observe(LinearInput::attention, x, rows, spec.hidden_size);
+  const LinearCall calls[] = {{used(*model_.weights(Role::query, layer)), query_},
+                              {used(*model_.weights(Role::key, layer)), key_},
+                              {used(*model_.weights(Role::value, layer)), value_}};
+  backend.linear(calls, x, rows);
+  add_bias(Role::query_bias, layer, query_, rows, q);
+  add_bias(Role::key_bias, layer, key_, rows, kv);
+  add_bias(Role::value_bias, layer, value_, rows, kv);
+  const auto normalize_heads = [&](Role gain, Buffer heads, uint32_t count) {
+    const NormShape norm{model_.vector(gain, layer), {}, false, spec.norm_epsilon};
+    if (norm.gain.data != nullptr) backend.normalize(heads, norm, rows * count, spec.head_size, heads);
+  };
+  normalize_heads(Role::query_norm, query_, spec.heads);
+  normalize_heads(Role::key_norm, key_, spec.kv_heads);
+  if (rotary >= 0) {
+    const size_t set = static_cast<size_t>(rotary) + (beyond_switch_ ? 1 : 0);
+    const Buffer angles{angles_.data + set * kMaxRows * spec.rotary_size, angles_.bytes};
+    backend.rotate(query_, rows, spec.heads, spec.head_size, spec.rotary_size, angles);
+    backend.rotate(key_, rows, spec.kv_heads, spec.head_size, spec.rotary_size, angles);
+  }
+  const AttentionShape shape{spec.heads, spec.kv_heads, spec.head_size, spec.attention_scale, window, spec.attention_cap,
+                             spec.slopes};
+  backend.attend(shape, query_, key_, value_, cache, position, rows, attended_);
+  if (observer) observer->observe(LinearInput::attention_output, attended_, rows, q);
+  const LinearCall project[] = {{used(*model_.weights(Role::attention_output, layer)), projected_}};
+  backend.linear(project, attended_, rows);
+  add_bias(Role::attention_output_bias, layer, projected_, rows, spec.hidden_size);
+  normalize(model_.vector(Role::post_attention_norm, layer), {}, projected_, rows, projected_);
+}
+
+// What the feed-forward layers add to the hidden states, into projected_.
+void Transformer::feed_forward(uint32_t layer, Buffer x, uint32_t rows, LinearObserver* observer) {
+  const ModelSpec& spec = model_.spec();
+  Backend& backend = model_.backend();
+  const uint32_t width = spec.feed_forward_size;
+  if (observer) observer->observe(LinearInput::feed_forward, x, rows, spec.hidden_size);
+  const Buffer up = spec.gated ? up_ : gate_;  // what the activation multiplies with, or works on
+  const LinearCall calls[] = {{used(*model_.weights(Role::up, layer)), up},
+                              {spec.gated ? used(*model_.weights(Role::gate, layer)) : nullptr, gate_}};
+  backend.linear({calls, spec.gated ? 2u : 1u}, x, rows);
+  add_bias(Role::up_bias, layer, up, rows, width);
+  add_bias(Role::gate_bias, layer, gate_, rows, width);
+  backend.activate(spec.activation, gate_, spec.gated ? up_ : Buffer{}, size_t{rows} * width);
+  if (observer) observer->observe(LinearInput::down, gate_, rows, width);
+  const LinearCall reduce[] = {{used(*model_.weights(Role::down, layer)), projected_}};
+  backend.linear(reduce, gate_, rows);
+  add_bias(Role::down_bias, layer, projected_, rows, spec.hidden_size);
+  normalize(model_.vector(Role::post_feed_forward_norm, layer), {}, projected_, rows, projected_);
+}
+
 void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer) {
   const ModelSpec& spec = model_.spec();
-  const Block& block = model_.block(layer);
   Backend& backend = model_.backend();
-  const uint32_t hidden = spec.hidden_size, q = spec.heads * spec.head_size;
-  const AttentionShape attention{spec.heads, spec.kv_heads, spec.head_size, spec.attention_scale};
+  const size_t count = size_t{rows} * spec.hidden_size;
+  const auto attention_norm = [&](Buffer out) {
+    normalize(model_.vector(Role::attention_norm, layer), model_.vector(Role::attention_norm_bias, layer), hidden_, rows, out);
+  };
+  const auto feed_forward_norm = [&](Buffer out) {
+    normalize(model_.vector(Role::feed_forward_norm, layer), model_.vector(Role::feed_forward_norm_bias, layer), hidden_, rows, out);
+  };
   set_angles(position, rows);
-
   backend.begin(rows);
-  backend.normalize(hidden_, block.attention_norm, rows, hidden, spec.norm_epsilon, normed_);
-  if (observer) observer->observe(LinearInput::attention, normed_, rows, hidden);
-  const LinearCall project_in[] = {{used(*block.query), query_}, {used(*block.key), key_}, {used(*block.value), value_}};
-  backend.linear(project_in, normed_, rows);
-  backend.rotate(query_, rows, spec.heads, spec.head_size, angles_);
-  backend.rotate(key_, rows, spec.kv_heads, spec.head_size, angles_);
-  backend.attend(attention, query_, key_, value_, cache, position, rows, attended_);
-  if (observer) observer->observe(LinearInput::attention_output, attended_, rows, q);
-  const LinearCall project_out[] = {{used(*block.attention_output), projected_}};
-  backend.linear(project_out, attended_, rows);
-  backend.add(hidden_, projected_, size_t{rows} * hidden);
-
-  backend.normalize(hidden_, block.feed_forward_norm, rows, hidden, spec.norm_epsilon, normed_);
-  if (observer) observer->observe(LinearInput::feed_forward, normed_, rows, hidden);
-  const LinearCall expand[] = {{used(*block.gate), gate_}, {used(*block.up), up_}};
-  backend.linear(expand, normed_, rows);
-  backend.activate(gate_, up_, size_t{rows} * spec.feed_forward_size);
-  if (observer) observer->observe(LinearInput::down, gate_, rows, spec.feed_forward_size);
-  const LinearCall reduce[] = {{used(*block.down), projected_}};
-  backend.linear(reduce, gate_, rows);
-  backend.add(hidden_, projected_, size_t{rows} * hidden);
+  if (spec.norm_behind) {
+    attend(layer, hidden_, cache, position, rows, observer);
+    backend.add(hidden_, projected_, count);
+    attention_norm(hidden_);
+    feed_forward(layer, hidden_, rows, observer);
+    backend.add(hidden_, projected_, count);
+    feed_forward_norm(hidden_);
+  } else {
+    attention_norm(normed_);
+    attend(layer, normed_, cache, position, rows, observer);
+    if (spec.parallel_blocks) feed_forward_norm(normed_);
+    backend.add(hidden_, projected_, count);
+    if (!spec.parallel_blocks) feed_forward_norm(normed_);
+    feed_forward(layer, normed_, rows, observer);
+    backend.add(hidden_, projected_, count);
+  }
   backend.end();
 }
 
 Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
   const ModelSpec& spec = model_.spec();
   const Buffer tail{hidden_.data + size_t{first} * spec.hidden_size, hidden_.bytes};
+  const uint32_t count = rows - first;
   Backend& backend = model_.backend();
-  if (spec.rotation.none()) {
-    backend.normalize(tail, model_.final_norm(), rows - first, spec.hidden_size, spec.norm_epsilon, normed_);
+  const Buffer gain = model_.vector(Role::final_norm), bias = model_.vector(Role::final_norm_bias);
+  Buffer result = normed_;
+  if (gain.data == nullptr) {
+    result = tail;
+  } else if (spec.rotation.none()) {
+    normalize(gain, bias, tail, count, normed_);
   } else {
     // The gains belong to the basis of the checkpoint, the head to that of the weights.
-    backend.change_basis(spec.rotation, tail, rows - first, true, projected_);
-    backend.normalize(projected_, model_.final_norm(), rows - first, spec.hidden_size, spec.norm_epsilon, normed_);
-    backend.change_basis(spec.rotation, normed_, rows - first, false, normed_);
+    backend.change_basis(spec.rotation, tail, count, true, projected_);
+    normalize(gain, bias, projected_, count, normed_);
+    backend.change_basis(spec.rotation, normed_, count, false, normed_);
   }
-  return normed_;
+  if (spec.embedding_size == spec.hidden_size) return result;
+  const LinearCall narrow[] = {{model_.weights(Role::project_out), embedded_}};
+  backend.linear(narrow, result, count);
+  return embedded_;
 }
 
 void Transformer::compute_logits(uint32_t first, uint32_t rows) {
   const Buffer x = final_hidden(first, rows);
   const LinearCall head[] = {{used(model_.head()), logits_}};
   model_.backend().linear(head, x, rows - first);
+  const ModelSpec& spec = model_.spec();
+  if (spec.logit_cap > 0) model_.backend().soft_cap(logits_, size_t{rows - first} * spec.vocabulary_size, spec.logit_cap);
 }
 
 void Transformer::logits(uint32_t first, uint32_t rows, float* out) {

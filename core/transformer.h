@@ -50,18 +50,20 @@ class Transformer {
   Status allocate();
   size_t scratch_bytes() const;
 
-  // Steps: load embeddings or given hidden states, run blocks, then compute logits.
-  void embed(const int32_t* tokens, uint32_t rows);
+  // Steps: load embeddings or given hidden states, run blocks, then compute logits. `position`: of the first row.
+  void embed(const int32_t* tokens, uint32_t position, uint32_t rows);
   void set_hidden(const float* hidden, uint32_t rows);   // rows x hidden size, host
   void get_hidden(float* hidden, uint32_t rows) const;   // host
-  // `position`: of the first row. The cache must hold position + rows positions.
+  // The cache must hold position + rows positions.
   void run_block(uint32_t layer, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer = nullptr);
+  // Whether sequences are longer than the model's rotary switch; cached keys must be of the same kind.
+  void set_beyond_switch(bool beyond);
   // From now on `replacement` works in the place of `original`, a matrix of the model; null for both ends it.
   void substitute(const Weights* original, const Weights* replacement) {
     original_ = original;
     replacement_ = replacement;
   }
-  // Normalises the hidden states of rows [first, rows) and returns them; valid until the next call.
+  // What the head reads of rows [first, rows), embedding size numbers each; valid until the next call.
   Buffer final_hidden(uint32_t first, uint32_t rows);
   // Logits of rows [first, rows) on the host: (rows - first) x vocabulary size.
   void logits(uint32_t first, uint32_t rows, float* out);
@@ -70,13 +72,20 @@ class Transformer {
 
  private:
   const Weights* used(const Weights& weights) const { return &weights == original_ ? replacement_ : &weights; }
+  // Nothing where the model has no such bias.
+  void add_bias(Role bias, uint32_t layer, Buffer x, uint32_t rows, uint32_t columns);
+  // Nothing where the model has no such norm.
+  void normalize(Buffer gain, Buffer bias, Buffer x, uint32_t rows, Buffer out);
+  void attend(uint32_t layer, Buffer x, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer);
+  void feed_forward(uint32_t layer, Buffer x, uint32_t rows, LinearObserver* observer);
   void compute_logits(uint32_t first, uint32_t rows);
   void set_angles(uint32_t position, uint32_t rows);
 
   const Model& model_;
   // rows x hidden, rows x hidden, rows x heads * head size (twice), rows x kv heads * head size (twice), ...
-  Buffer hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, angles_, logits_;
-  std::vector<float> angle_table_;  // host copy for the current step
+  Buffer hidden_, normed_, query_, key_, value_, attended_, gate_, up_, projected_, embedded_, angles_, logits_;
+  std::vector<float> angle_table_;  // host copy for the current step: [rotary set][row][rotary size]
+  bool beyond_switch_ = false;
   const Weights *original_ = nullptr, *replacement_ = nullptr;
   uint32_t angles_position_ = 0, angles_rows_ = 0;
 };

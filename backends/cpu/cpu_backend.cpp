@@ -64,13 +64,22 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void normalize(Buffer x, Buffer gain, uint32_t rows, uint32_t columns, float epsilon, Buffer out) override {
+  void normalize(Buffer x, const NormShape& norm, uint32_t rows, uint32_t columns, Buffer out) override {
     pool_.run(rows, [&](size_t m, int) {
       const float* line = x.data + m * columns;
       float* target = out.data + m * columns;
+      if (norm.centered) {
+        double sum = 0;
+        for (uint32_t c = 0; c < columns; ++c) sum += line[c];
+        const float mean = static_cast<float>(sum / columns);
+        for (uint32_t c = 0; c < columns; ++c) target[c] = line[c] - mean;
+        line = target;
+      }
       const float mean_square = kernels_.dot(line, line, columns) / static_cast<float>(columns);
-      const float factor = 1.0f / std::sqrt(mean_square + epsilon);
-      for (uint32_t c = 0; c < columns; ++c) target[c] = line[c] * factor * gain.data[c];
+      const float factor = 1.0f / std::sqrt(mean_square + norm.epsilon);
+      for (uint32_t c = 0; c < columns; ++c) target[c] = line[c] * factor * norm.gain.data[c];
+      if (norm.bias.data != nullptr)
+        for (uint32_t c = 0; c < columns; ++c) target[c] += norm.bias.data[c];
     });
   }
 
@@ -107,10 +116,10 @@ class CpuBackend final : public Backend {
     });
   }
 
-  void rotate(Buffer x, uint32_t rows, uint32_t heads, uint32_t head_size, Buffer angles) override {
-    const uint32_t half = head_size / 2;
+  void rotate(Buffer x, uint32_t rows, uint32_t heads, uint32_t head_size, uint32_t size, Buffer angles) override {
+    const uint32_t half = size / 2;
     pool_.run(rows, [&](size_t m, int) {
-      const float* angle = angles.data + m * head_size;
+      const float* angle = angles.data + m * size;
       for (uint32_t h = 0; h < heads; ++h) {
         float* head = x.data + (m * heads + h) * head_size;
         for (uint32_t i = 0; i < half; ++i) {
@@ -147,17 +156,30 @@ class CpuBackend final : public Backend {
       work.q = q.data + first * token_stride + size_t{head} * shape.head_size;
       work.out = out.data + first * token_stride + size_t{head} * shape.head_size;
       work.rows = tokens * per_item;
+      work.slopes = shape.slopes.empty() ? nullptr : &shape.slopes[head];
       work.stride = rows == 1 ? shape.head_size : token_stride;
       work.visible = position + first + 1;
       attend_item(shape, work, stride, reinterpret_cast<float*>(scratch_[static_cast<size_t>(thread)].data()), rows == 1);
     });
   }
 
-  void activate(Buffer gate, Buffer up, size_t count) override {
-    pool_.run((count + kElementwiseItem - 1) / kElementwiseItem, [&](size_t item, int) {
-      const size_t first = item * kElementwiseItem, last = std::min(count, first + kElementwiseItem);
-      kernels_.gate(gate.data + first, up.data + first, last - first);
+  void activate(Activation activation, Buffer gate, Buffer up, size_t count) override {
+    elementwise(count, [&](size_t first, size_t length) {
+      kernels_.gate(activation, gate.data + first, up.data == nullptr ? nullptr : up.data + first, length);
     });
+  }
+
+  void add_bias(Buffer x, Buffer bias, uint32_t rows, uint32_t columns) override {
+    for (uint32_t m = 0; m < rows; ++m)
+      for (uint32_t c = 0; c < columns; ++c) x.data[size_t{m} * columns + c] += bias.data[c];
+  }
+
+  void scale(Buffer x, size_t count, float factor) override {
+    for (size_t i = 0; i < count; ++i) x.data[i] *= factor;
+  }
+
+  void soft_cap(Buffer x, size_t count, float cap) override {
+    elementwise(count, [&](size_t first, size_t length) { kernels_.soft_cap(x.data + first, length, cap); });
   }
 
   void change_basis(const Rotation& rotation, Buffer x, uint32_t rows, bool inverse, Buffer out) override {
@@ -243,28 +265,56 @@ class CpuBackend final : public Backend {
     float* out;
     uint32_t rows, visible;
     size_t stride;  // between rows of q and out
+    const float* slopes;  // of the first head, or null
   };
 
-  // softmax(q k^T * scale) v, the maximum subtracted.
+  // softmax(f(q k^T * scale)) v, the maximum subtracted; f: soft cap and ALiBi.
   void attend_item(const AttentionShape& shape, const AttentionItem& item, size_t score_stride, float* scores,
                    bool single_token) const {
     const uint32_t size = shape.head_size, last = item.visible + (single_token ? 0 : item.rows - 1);
-    const uint32_t panels = static_cast<uint32_t>(padded_positions(last) / kKeyPanel);
-    kernels_.score_keys(item.q, item.stride, item.rows, item.keys, kv_type_, size, panels, shape.scale, scores, score_stride);
+    // Panels before the window of the first row, which reaches back farthest, are left out.
+    const uint32_t skipped = first_seen(shape, item.visible) / kKeyPanel * kKeyPanel;
+    const size_t skipped_bytes = size_t{skipped} * size * kv_element_bytes();
+    const uint8_t *keys = item.keys + skipped_bytes, *values = item.values + skipped_bytes;
+    const uint32_t panels = static_cast<uint32_t>((padded_positions(last) - skipped) / kKeyPanel);
+    kernels_.score_keys(item.q, item.stride, item.rows, keys, kv_type_, size, panels, shape.scale, scores, score_stride);
     float inverse[kAttentionTokens];
     for (uint32_t m = 0; m < item.rows; ++m) {
-      const uint32_t visible = item.visible + (single_token ? 0 : m);
-      inverse[m] = 1.0f / kernels_.exponentiate(scores + m * score_stride, visible);
+      float* line = scores + m * score_stride;
+      const uint32_t visible = item.visible + (single_token ? 0 : m), count = visible - skipped;
+      const uint32_t first = first_seen(shape, visible) - skipped;
+      if (shape.cap > 0) kernels_.soft_cap(line + first, count - first, shape.cap);
+      if (item.slopes != nullptr) {
+        const float slope = item.slopes[single_token ? m : 0];
+        for (uint32_t p = first; p < count; ++p) line[p] -= slope * static_cast<float>(count - 1 - p);
+      }
+      std::fill(line, line + first, 0.0f);
+      inverse[m] = 1.0f / kernels_.exponentiate(line + first, count - first);
       std::fill(item.out + m * item.stride, item.out + m * item.stride + size, 0.0f);
     }
-    kernels_.weigh_values(scores, score_stride, item.rows, item.values, kv_type_, item.visible, size, item.out, item.stride);
+    const uint32_t shared = item.visible - skipped;  // positions that every row may weigh
+    kernels_.weigh_values(scores, score_stride, item.rows, values, kv_type_, shared, size, item.out, item.stride);
     for (uint32_t m = 0; m < item.rows; ++m) {
       float* out = item.out + m * item.stride;
       if (!single_token && m > 0)  // the positions that the first row does not see
-        kernels_.weigh_values(scores + m * score_stride + item.visible, score_stride, 1,
-                              item.values + size_t{item.visible} * size * kv_element_bytes(), kv_type_, m, size, out, 0);
+        kernels_.weigh_values(scores + m * score_stride + shared, score_stride, 1,
+                              values + size_t{shared} * size * kv_element_bytes(), kv_type_, m, size, out, 0);
       for (uint32_t d = 0; d < size; ++d) out[d] *= inverse[m];
     }
+  }
+
+  // The first position in the window of a token that could see `visible` positions.
+  static uint32_t first_seen(const AttentionShape& shape, uint32_t visible) {
+    return shape.window > 0 && visible > shape.window ? visible - shape.window : 0;
+  }
+
+  // work(first, length) over parts of `count` elements.
+  template <typename Work>
+  void elementwise(size_t count, const Work& work) {
+    pool_.run((count + kElementwiseItem - 1) / kElementwiseItem, [&](size_t item, int) {
+      const size_t first = item * kElementwiseItem;
+      work(first, std::min(count - first, kElementwiseItem));
+    });
   }
 
   const Kernels& kernels_;

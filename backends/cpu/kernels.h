@@ -24,6 +24,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "core/float_math.h"
+
 namespace shiftadd {
 
 enum class Precision : int32_t { exact = 0, fast = 1 };
@@ -118,8 +120,11 @@ struct Kernels {
   // scores[i] = e^(scores[i] - largest score); returns their sum in the order of dot().
   float (*exponentiate)(float* scores, size_t n);
 
-  // gate[i] = silu(gate[i]) * up[i]
-  void (*gate)(float* gate, const float* up, size_t n);
+  // gate[i] = activation(gate[i]) * up[i], without the product where `up` is null; formulas: core/float_math.h.
+  void (*gate)(Activation activation, float* gate, const float* up, size_t n);
+
+  // x[i] = cap * tanh(x[i] / cap)
+  void (*soft_cap)(float* x, size_t n, float cap);
 
   // y[m * y_stride + j] = sum over k of x[m * x_stride + k] * panel[k * 16 + j], j < 16. The order of the sum is free:
   // dense products are for baselines, calibration and tests.

@@ -275,6 +275,7 @@ const Kernels kKernelsAvx2 = {"avx2",
                               x86::weigh_values,
                               x86::exponentiate,
                               x86::gate,
+                              x86::soft_cap,
                               x86::dense_tile,
                               x86::widen_half,
                               x86::narrow_half};

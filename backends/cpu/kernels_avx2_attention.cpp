@@ -166,7 +166,8 @@ float exponentiate(float* scores, size_t n) {
   return lanes[0];
 }
 
-void gate(float* gate, const float* up, size_t n) {
+void gate(Activation activation, float* gate, const float* up, size_t n) {
+  if (activation != Activation::silu || up == nullptr) return gate_loop(activation, gate, up, n);
   size_t i = 0;
   for (; i + 8 <= n; i += 8) {
     const __m256 x = _mm256_loadu_ps(gate + i);
@@ -174,7 +175,9 @@ void gate(float* gate, const float* up, size_t n) {
     const __m256 silu = _mm256_div_ps(x, _mm256_add_ps(_mm256_set1_ps(1.0f), e));
     _mm256_storeu_ps(gate + i, _mm256_mul_ps(silu, _mm256_loadu_ps(up + i)));
   }
-  gate_loop(gate + i, up + i, n - i);
+  gate_loop(activation, gate + i, up + i, n - i);
 }
+
+void soft_cap(float* x, size_t n, float cap) { soft_cap_loop(x, n, cap); }
 
 }  // namespace shiftadd::x86

@@ -79,6 +79,7 @@ const Kernels kKernelsAvx512Vnni = {"avx512vnni",
                                     x86::weigh_values,
                                     x86::exponentiate,
                                     x86::gate,
+                                    x86::soft_cap,
                                     x86::dense_tile_512,
                                     x86::widen_half,
                                     x86::narrow_half};

@@ -23,7 +23,8 @@ void score_keys(const float* q, size_t q_stride, uint32_t rows, const void* keys
 void weigh_values(const float* weights, size_t weight_stride, uint32_t rows, const void* values, KvType type,
                   uint32_t count, uint32_t size, float* out, size_t out_stride);
 float exponentiate(float* scores, size_t n);
-void gate(float* gate, const float* up, size_t n);
+void gate(Activation activation, float* gate, const float* up, size_t n);
+void soft_cap(float* x, size_t n, float cap);
 void dense_tile(const float* x, size_t x_stride, uint32_t rows, const float* panel, uint32_t k, float* y, size_t y_stride);
 void widen_half(const uint16_t* half, float* out, size_t n);
 void narrow_half(const float* in, uint16_t* half, size_t n);

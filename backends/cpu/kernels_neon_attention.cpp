@@ -106,6 +106,8 @@ void weigh_values(const float* weights, size_t weight_stride, uint32_t rows, con
 
 float exponentiate(float* scores, size_t n) { return exponentiate_loop(scores, n); }
 
-void gate(float* gate, const float* up, size_t n) { gate_loop(gate, up, n); }
+void gate(Activation activation, float* gate, const float* up, size_t n) { gate_loop(activation, gate, up, n); }
+
+void soft_cap(float* x, size_t n, float cap) { soft_cap_loop(x, n, cap); }
 
 }  // namespace shiftadd::neon

@@ -171,6 +171,7 @@ const Kernels kKernelsNeonDot = {"neondot",
                                  neon::weigh_values,
                                  neon::exponentiate,
                                  neon::gate,
+                                 neon::soft_cap,
                                  neon::dense_tile,
                                  neon::widen_half,
                                  neon::narrow_half};

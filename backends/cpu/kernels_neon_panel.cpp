@@ -125,6 +125,7 @@ const Kernels kKernelsNeon = {"neon",
                               neon::weigh_values,
                               neon::exponentiate,
                               neon::gate,
+                              neon::soft_cap,
                               neon::dense_tile,
                               neon::widen_half,
                               neon::narrow_half};

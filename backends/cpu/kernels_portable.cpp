@@ -220,7 +220,7 @@ void narrow_half(const float* in, uint16_t* half, size_t n) {
 
 const Kernels kKernelsPortable = {"portable",        prepare,      build_tables,  build_column_tables, accumulate,
                                   round_activations, decode_panel, panel_product, dot,                 score_keys,
-                                  weigh_values,      exponentiate_loop, gate_loop, dense_tile,         widen_half,
-                                  narrow_half};
+                                  weigh_values,      exponentiate_loop, gate_loop, soft_cap_loop,      dense_tile,
+                                  widen_half,       narrow_half};
 
 }  // namespace shiftadd

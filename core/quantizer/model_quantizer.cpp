@@ -57,8 +57,7 @@ LinearInput input_of(Role role) {
 std::vector<float> widen(const DenseMatrix& matrix, Backend& backend) {
   std::vector<float> floats(size_t{matrix.rows} * matrix.columns);
   backend.parallel(matrix.rows, [&](size_t row) {
-    const size_t first = row * matrix.columns;
-    for (size_t i = first; i < first + matrix.columns; ++i) floats[i] = element(matrix, i);
+    read_row(matrix, static_cast<uint32_t>(row), &floats[row * matrix.columns]);
   });
   return floats;
 }
@@ -86,14 +85,22 @@ Status ModelQuantizer::open(const Model& model, std::span<const int32_t> tokens,
   quantizer->window_ = window;
   quantizer->tokens_.assign(tokens.begin(), tokens.end());
   quantizer->hidden_.resize(tokens.size() * spec.hidden_size);
+  quantizer->transformer_.set_beyond_switch(spec.rotary_switch > 0 && window > spec.rotary_switch);
   for (size_t done = 0; done < tokens.size();) {
-    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
-    quantizer->transformer_.embed(tokens.data() + done, rows);
+    const uint32_t position = static_cast<uint32_t>(done % window), rows = std::min(Transformer::kMaxRows, window - position);
+    quantizer->transformer_.embed(tokens.data() + done, position, rows);
     quantizer->transformer_.get_hidden(quantizer->hidden_.data() + done * spec.hidden_size, rows);
     done += rows;
   }
   *out = std::move(quantizer);
   return ok_status();
+}
+
+std::vector<Role> ModelQuantizer::block_roles() const {
+  std::vector<Role> roles = {Role::query, Role::key, Role::value, Role::attention_output};
+  if (model_.spec().gated) roles.push_back(Role::gate);
+  roles.insert(roles.end(), {Role::up, Role::down});
+  return roles;
 }
 
 Status ModelQuantizer::open_sensitivity(uint32_t windows, uint32_t window, Cancel cancel) {
@@ -158,9 +165,10 @@ Status ModelQuantizer::quantize(Role role, uint32_t layer, const float* hessian,
 
 Status ModelQuantizer::block(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel) {
   if (next_layer_ >= model_.spec().layers) return invalid_argument("all blocks are quantized already");
-  constexpr size_t matrices = std::size(kBlockRoles);
+  const std::vector<Role> roles = block_roles();
+  const size_t matrices = roles.size();
   if (settings.empty() || settings.size() % matrices != 0)
-    return invalid_argument("a block needs settings for 7 matrices, as many candidates for each");
+    return invalid_argument("a block needs settings for " + std::to_string(matrices) + " matrices, as many candidates for each");
   forget_results();
   GramObserver observer(model_.backend());
   SHIFTADD_TRY(collect(next_layer_, &observer, 0.5, report, cancel));
@@ -168,9 +176,9 @@ Status ModelQuantizer::block(std::span<const QuantizeSettings> settings, const R
   for (uint32_t input = 0; input < 4; ++input) hessians[input] = observer.gram(static_cast<LinearInput>(input)).finish();
   const size_t candidates = settings.size() / matrices;
   for (size_t i = 0; i < matrices; ++i) {
-    const double from = 0.5 + 0.5 * static_cast<double>(i) / matrices;
-    const double to = 0.5 + 0.5 * static_cast<double>(i + 1) / matrices;
-    const Role role = kBlockRoles[i];
+    const double from = 0.5 + 0.5 * static_cast<double>(i) / static_cast<double>(matrices);
+    const double to = 0.5 + 0.5 * static_cast<double>(i + 1) / static_cast<double>(matrices);
+    const Role role = roles[i];
     SHIFTADD_TRY(quantize(role, next_layer_, hessians[static_cast<size_t>(input_of(role))],
                           settings.subspan(i * candidates, candidates), from, to, report, cancel));
   }
@@ -213,7 +221,7 @@ Status ModelQuantizer::head(std::span<const QuantizeSettings> settings, const Re
     if (cancel.requested()) return cancelled();
     const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, total - done));
     transformer_.set_hidden(hidden_.data() + done * hidden_size, rows);
-    gram.add(model_.backend(), transformer_.final_hidden(0, rows), rows, model_.spec().hidden_size);
+    gram.add(model_.backend(), transformer_.final_hidden(0, rows), rows, model_.spec().embedding_size);
     done += rows;
     report(0.2 * static_cast<double>(done) / static_cast<double>(total));
   }

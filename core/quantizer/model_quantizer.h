@@ -29,9 +29,9 @@ class ModelQuantizer {
   // Before the first block: prepares measure() with the first tokens of the first windows.
   Status open_sensitivity(uint32_t windows, uint32_t window, Cancel cancel);
 
-  // The next block; settings in the order of kBlockRoles, one or more candidates for each matrix, as many for all.
-  static constexpr Role kBlockRoles[] = {Role::query, Role::key, Role::value, Role::attention_output,
-                                         Role::gate,  Role::up,  Role::down};
+  // The matrices of a block: query, key, value, attention output, gate where the model is gated, up, down.
+  std::vector<Role> block_roles() const;
+  // The next block; settings in the order of block_roles(), one or more candidates for each matrix, as many for all.
   // Reports 0..1 within the call.
   using Report = std::function<void(double done)>;
   Status block(std::span<const QuantizeSettings> settings, const Report& report, Cancel cancel);

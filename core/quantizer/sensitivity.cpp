@@ -16,21 +16,6 @@ namespace {
 constexpr uint32_t kMeasuredRows = 32;
 constexpr size_t kMostTeacherBytes = size_t{1} << 31;
 
-const Weights& weights_of(const Model& model, Role role, uint32_t layer) {
-  if (role == Role::embedding) return model.embedding();
-  if (role == Role::head) return model.head();
-  const Block& block = model.block(layer);
-  switch (role) {
-    case Role::query: return *block.query;
-    case Role::key: return *block.key;
-    case Role::value: return *block.value;
-    case Role::attention_output: return *block.attention_output;
-    case Role::gate: return *block.gate;
-    case Role::up: return *block.up;
-    default: return *block.down;
-  }
-}
-
 }  // namespace
 
 Status Sensitivity::open(std::span<const int32_t> tokens, uint32_t windows, uint32_t window, Cancel cancel) {
@@ -58,8 +43,8 @@ Status Sensitivity::embed(std::vector<float>* hidden) {
   const size_t hidden_size = model_.spec().hidden_size;
   hidden->resize(tokens_.size() * hidden_size);
   for (size_t done = 0; done < tokens_.size();) {
-    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens_.size() - done));
-    transformer_.embed(tokens_.data() + done, rows);
+    const uint32_t position = static_cast<uint32_t>(done % window_), rows = std::min(Transformer::kMaxRows, window_ - position);
+    transformer_.embed(tokens_.data() + done, position, rows);
     transformer_.get_hidden(hidden->data() + done * hidden_size, rows);
     done += rows;
   }
@@ -113,7 +98,7 @@ Status Sensitivity::measure(Role role, uint32_t layer, const PackedMatrix& packe
   Weights* prepared = nullptr;
   SHIFTADD_TRY(model_.backend().prepare(packed, &prepared));
   const std::unique_ptr<Weights> owner(prepared);
-  transformer_.substitute(&weights_of(model_, role, layer), prepared);
+  transformer_.substitute(model_.weights(role, layer), prepared);
   std::vector<float> embedded;
   Status status = in_block ? ok_status() : embed(&embedded);
   size_t measured = 0;

@@ -58,7 +58,7 @@ void normalize_rows_gradient(Backend& backend, const float* x, const float* gain
 
 BlockGradient::BlockGradient(const ModelSpec& spec, Backend& backend, uint32_t windows, uint32_t window)
     : backend_(backend),
-      batch_{{spec.heads, spec.kv_heads, spec.head_size, spec.attention_scale}, windows, window},
+      batch_{{spec.heads, spec.kv_heads, spec.head_size, spec.attention_scale, 0, 0, {}}, windows, window},
       rows_(size_t{windows} * window),
       hidden_(spec.hidden_size),
       query_(size_t{spec.heads} * spec.head_size),
@@ -67,7 +67,7 @@ BlockGradient::BlockGradient(const ModelSpec& spec, Backend& backend, uint32_t w
       epsilon_(spec.norm_epsilon),
       product_(&backend) {
   for (uint32_t position = 0; position < window; ++position)
-    for (double frequency : spec.rope_frequencies) {
+    for (double frequency : spec.rotary[0].frequencies) {
       angles_.push_back(static_cast<float>(std::cos(position * frequency)));
       angles_.push_back(static_cast<float>(std::sin(position * frequency)));
     }

@@ -6,21 +6,34 @@
 namespace shiftadd {
 namespace {
 
-Factor factor_of(const DenseMatrix& matrix) { return {matrix.data, matrix.columns, false, matrix.dtype}; }
+Factor factor_of(const DenseMatrix& matrix) {
+  const size_t first = size_t{matrix.map.first} * row_bytes(matrix.dtype, matrix.columns);
+  return {static_cast<const uint8_t*>(matrix.data) + first, matrix.columns, false, matrix.dtype};
+}
+
+// Whether the product can read it: rows one after the other, no blocks.
+bool is_plain(const DenseMatrix& matrix) {
+  return format_of(matrix.dtype).values == 1 && !matrix.transposed && matrix.map.inner == 1 && matrix.map.middle == 1 &&
+         matrix.map.outer_stride == 1;
+}
 
 }  // namespace
 
 Status TunedModel::open(const Model& dense, std::unique_ptr<TunedModel>* out) {
-  for (const TensorSpec& tensor : dense.spec().tensors)
+  for (const TensorSpec& tensor : dense.spec().tensors) {
     if (tensor.packed) return unsupported("the model is packed already: tuning compares with its dense checkpoint");
+    if (!is_vector(tensor.role) && !is_plain(tensor.dense))
+      return unsupported("the " + name_of(tensor) + " is not stored row by row in floats: tune with the rotation on");
+  }
+  if (!dense.spec().llama_like()) return unsupported("tuning knows the gradients of blocks like Llama's alone");
   std::unique_ptr<TunedModel> tuned(new TunedModel(dense));
   const uint32_t layers = dense.spec().layers;
   tuned->matrices_.resize(size_t{layers} * kBlockMatrices);
   for (uint32_t layer = 0; layer < layers; ++layer) {
-    tuned->load_norm(dense.block(layer).attention_norm);
-    tuned->load_norm(dense.block(layer).feed_forward_norm);
+    tuned->load_norm(dense.vector(Role::attention_norm, layer));
+    tuned->load_norm(dense.vector(Role::feed_forward_norm, layer));
   }
-  tuned->load_norm(dense.final_norm());
+  tuned->load_norm(dense.vector(Role::final_norm));
   *out = std::move(tuned);
   return ok_status();
 }
@@ -85,9 +98,8 @@ void TunedModel::refresh(bool rounded) {
 
 void TunedModel::embed_dense(std::span<const int32_t> tokens, float* out) const {
   const DenseMatrix& matrix = *model_.dense(Role::embedding, 0);
-  for (int32_t token : tokens)
-    for (size_t i = size_t(token) * matrix.columns, end = i + matrix.columns; i < end; ++i)
-      *out++ = element(matrix, i);
+  for (size_t i = 0; i < tokens.size(); ++i)
+    read_row(matrix, static_cast<uint32_t>(tokens[i]), out + i * matrix.columns);
 }
 
 void TunedModel::embed_packed(std::span<const int32_t> tokens, float* out) const {

@@ -87,7 +87,7 @@ interface Tally {
 export async function auditModel(folderOrName?: string | URL): Promise<AuditResult> {
   const folder = await openModelFolder(await resolveModel(folderOrName));
   const family = describeFamily(folder.config, folder.configPath);
-  const tensors = buildModelSpec(folder, family).tensors.filter(({ wanted }) => wanted.shape.length === 2);
+  const tensors = buildModelSpec(folder, family).tensors.filter(({ wanted }) => partOf(wanted.role) !== 'norms');
   const isPacked = folder.quantization !== null;
   const dense = newTallies();
   const packed = newTallies();

@@ -9,11 +9,16 @@ export const blockRoles = ['query', 'key', 'value', 'attentionOutput', 'gate', '
 
 export type BlockRole = (typeof blockRoles)[number];
 
-/** One block of the model: its seven linear layers together. */
+/** The matrices that blocks of this model have. */
+export function rolesOf(blocks: readonly InspectedBlock[]): BlockRole[] {
+  return blockRoles.filter((role) => blocks.some(({ bits }) => bits[role] !== undefined));
+}
+
+/** One block of the model: its linear layers together. */
 export interface InspectedBlock {
   index: number;
   /** Bit-planes of each matrix; of a dense matrix the bits of its element type. */
-  bits: Record<BlockRole, number>;
+  bits: Partial<Record<BlockRole, number>>;
   /** Over the block's linear layers, all scales and padding counted. */
   bitsPerWeight: number;
   /** Mean over its matrices; null when none is known. */
@@ -72,7 +77,7 @@ export function inspectBlocks(tensors: readonly BlockTensor[]): InspectedBlock[]
       index,
       bits: Object.fromEntries(
         members.map(({ role, planes, bitsPerWeight }) => [role, planes ?? bitsPerWeight]),
-      ) as Record<BlockRole, number>,
+      ) as InspectedBlock['bits'],
       bitsPerWeight: (bytes * 8) / weights,
       weightError: knownMean(members.map((member) => member.weightError)),
       outputError: knownMean(members.map((member) => member.outputError)),

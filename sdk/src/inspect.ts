@@ -5,8 +5,8 @@ import { openModelFolder } from './checkpoint/model-folder.js';
 import type { JsonObject } from './checkpoint/json-file.js';
 import type { TensorReport } from './checkpoint/packed-report.js';
 import { tokenizerFileNames } from './checkpoint/tokenizer-files.js';
-import { describeFamily } from './families/index.js';
-import { blockRoles, inspectBlocks, roleName, type InspectedBlock, type TensorRole } from './inspect-blocks.js';
+import { describeFamily, Role } from './families/index.js';
+import { inspectBlocks, roleName, type InspectedBlock, type TensorRole } from './inspect-blocks.js';
 import { buildModelSpec, type ModelTensor } from './model-spec.js';
 import { resolveModel } from './resolve-model.js';
 import { measureWeights, tensorBytes, type WeightBytes } from './weight-bytes.js';
@@ -109,11 +109,10 @@ function inspectTensor(tensor: ModelTensor, report: TensorReport | undefined): I
   const [rows, columns] = wanted.shape.length === 1 ? [1, wanted.shape[0]!] : [wanted.shape[0]!, wanted.shape[1]!];
   const total = tensorBytes(tensor);
   const role = roleName(wanted.role);
-  const inBlock = role.endsWith('Norm') ? role !== 'finalNorm' : (blockRoles as readonly string[]).includes(role);
   return {
     name: wanted.name,
     role,
-    block: inBlock ? wanted.layer : null,
+    block: wanted.role >= Role.attentionNorm ? wanted.layer : null,
     rows,
     columns,
     type: packed === null ? dense!.dtype : 'packed',

@@ -5,17 +5,20 @@
 import type { ModelFolder, StoredTensor } from './checkpoint/model-folder.js';
 import type { PackedTensor } from './checkpoint/packed-tensors.js';
 import { ShiftAddError } from './errors.js';
-import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
+import { Role, type FamilySpec, type FamilyTensor, type StoredPart } from './families/index.js';
 
-const specVersion = 1;
-const headerNumbers = 16;
-const tensorNumbers = 20;
-const denseTypes = ['F32', 'F16', 'BF16'];
+const specVersion = 2;
+const headerNumbers = 32;
+/** By their numbers of `DType` in core/tensor.h. */
+export const denseTypes = ['F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q5_1', 'Q2_K', 'Q3_K', 'Q4_K', 'Q5_K', 'Q6_K', 'IQ4_NL'];
+const inOrder = { first: 0, inner: 1, innerStride: 0, middle: 1, middleStride: 0, outerStride: 1 };
 
 /** A tensor that the model uses: where the family wants it and where the folder has it. */
 export interface ModelTensor {
   wanted: FamilyTensor;
   dense: StoredTensor | null;
+  /** Where `wanted` lies in `dense`; null when that is all of it, row by row. */
+  part: StoredPart | null;
   packed: PackedTensor | null;
 }
 
@@ -27,13 +30,11 @@ export interface ModelSpec {
 
 /** ERR_BAD_MODEL_FILE and ERR_UNSUPPORTED_MODEL name file and tensor. */
 export function buildModelSpec(folder: ModelFolder, family: FamilySpec): ModelSpec {
-  const tensors = family.tensors.map((wanted) => findTensor(folder, wanted));
+  const tensors = family.tensors.map((wanted) => findTensor(folder, family, wanted));
   refuseUnused(folder, family);
-  const rope = family.ropeFrequencies;
   const { rotation } = folder;
-  const signs = rotation === null ? [] : [...rotation.signs, ...rotation.matrix];
-  const numbers = new Float64Array(headerNumbers + rope.length + signs.length + tensors.length * tensorNumbers);
-  numbers.set([
+  const header = new Array<number>(headerNumbers).fill(0);
+  header.splice(0, 27, ...[
     specVersion,
     family.vocabularySize,
     family.hiddenSize,
@@ -45,14 +46,31 @@ export function buildModelSpec(folder: ModelFolder, family: FamilySpec): ModelSp
     family.contextLimit,
     family.normEpsilon,
     family.attentionScale,
-    rope.length,
+    family.rotarySets.length,
     tensors.length,
     rotation?.size ?? 0,
+    family.rotarySize,
+    Number(family.layerNorm),
+    Number(family.normBehind),
+    Number(family.parallelBlocks),
+    family.activation,
+    Number(family.gated),
+    family.embeddingSize,
+    family.embeddingFactor,
+    family.attentionCap,
+    family.logitCap,
+    family.firstPosition,
+    Number(family.alibiSlopes.length > 0),
+    family.rotarySwitch,
   ]);
-  numbers.set([...rope, ...signs], headerNumbers);
-  tensors.forEach((tensor, index) => {
-    numbers.set(tensorFields(tensor), headerNumbers + rope.length + signs.length + index * tensorNumbers);
-  });
+  const numbers = Float64Array.from([
+    ...header,
+    ...family.rotarySets.flatMap(({ factor, frequencies }) => [factor, ...frequencies]),
+    ...family.alibiSlopes,
+    ...family.layerSpecs.flatMap(({ window, rotary }) => [window, rotary]),
+    ...(rotation === null ? [] : [...rotation.signs, ...rotation.matrix]),
+    ...tensors.flatMap(tensorFields),
+  ]);
   return { numbers, paths: folder.files.map((file) => file.path), tensors };
 }
 
@@ -60,22 +78,36 @@ function bad(path: string, what: string): ShiftAddError {
   return new ShiftAddError('ERR_BAD_MODEL_FILE', `${path}: ${what}`);
 }
 
-function findTensor(folder: ModelFolder, wanted: FamilyTensor): ModelTensor {
+/** As the files have it: alone, or as a part of another tensor, with or without the family's prefix. */
+function findStored(folder: ModelFolder, family: FamilySpec, wanted: FamilyTensor): { stored: StoredTensor; part: StoredPart | null } | null {
+  const find = (name: string): StoredTensor | undefined =>
+    folder.stored.get(name) ?? (name.startsWith(family.prefix) ? folder.stored.get(name.slice(family.prefix.length)) : undefined);
+  const part = wanted.stored ?? null;
+  const alone = part?.name === wanted.name ? undefined : find(wanted.name);
+  if (alone !== undefined) return { stored: alone, part: null };
+  const whole = part === null ? undefined : find(part.name);
+  return whole === undefined ? null : { stored: whole, part };
+}
+
+function findTensor(folder: ModelFolder, family: FamilySpec, wanted: FamilyTensor): ModelTensor {
   const packed = folder.packed.get(wanted.name) ?? null;
-  const dense = folder.stored.get(wanted.name) ?? null;
+  const found = findStored(folder, family, wanted);
+  const dense = found?.stored ?? null;
   if (packed !== null && dense !== null) throw bad(dense.path, `tensor ${wanted.name} is there both packed and dense.`);
-  const found = packed !== null ? [packed.rows, packed.columns] : dense?.shape;
-  if (found === undefined) {
+  const name = packed === null ? (wanted.stored?.name ?? wanted.name) : wanted.name;
+  const shape = packed !== null ? [packed.rows, packed.columns] : dense?.shape;
+  if (shape === undefined) {
     const untied =
       wanted.role === Role.head
         ? ' tie_word_embeddings is false or absent in config.json; set it to true if the head is the embedding.'
         : '';
-    throw bad(folder.path, `tensor ${wanted.name} is missing.${untied} Download or copy the model folder again.`);
+    throw bad(folder.path, `tensor ${name} is missing.${untied} Download or copy the model folder again.`);
   }
-  if (found.length !== wanted.shape.length || found.some((size, i) => size !== wanted.shape[i])) {
+  const expected = found?.part?.shape ?? wanted.shape;
+  if (shape.length !== expected.length || shape.some((size, i) => size !== expected[i])) {
     throw bad(
       dense?.path ?? folder.configPath,
-      `tensor ${wanted.name} has shape [${found.join(', ')}] but config.json gives [${wanted.shape.join(', ')}] (${wanted.shapeRule}).`,
+      `tensor ${name} has shape [${shape.join(', ')}] but config.json gives [${expected.join(', ')}] (${wanted.shapeRule}).`,
     );
   }
   if (packed !== null && wanted.shape.length !== 2)
@@ -83,17 +115,18 @@ function findTensor(folder: ModelFolder, wanted: FamilyTensor): ModelTensor {
   if (dense !== null && !denseTypes.includes(dense.dtype)) {
     throw new ShiftAddError(
       'ERR_UNSUPPORTED_MODEL',
-      `${dense.path}: tensor ${wanted.name} is ${dense.dtype}; dense weights must be F32, F16 or BF16.`,
+      `${dense.path}: tensor ${name} is ${dense.dtype}; dense weights must be ${denseTypes.slice(0, 3).join(', ')} or a quantized type of GGUF (${denseTypes.slice(3).join(', ')}).`,
     );
   }
-  return { wanted, dense, packed };
+  return { wanted, dense, part: found?.part ?? null, packed };
 }
 
 function refuseUnused(folder: ModelFolder, family: FamilySpec): void {
-  const used = new Set(family.tensors.map((tensor) => tensor.name));
+  const names = new Set(family.tensors.flatMap(({ name, stored }) => (stored === undefined ? [name] : [name, stored.name])));
+  const isUsed = (name: string): boolean => names.has(name) || names.has(family.prefix + name);
   for (const tensor of folder.stored.values()) {
     const base = folder.packed.size > 0 ? tensor.name.replace(/\.(planes|scales|row_scales)$/, '') : tensor.name;
-    if (used.has(base) || family.ignored.some((pattern) => pattern.test(tensor.name))) continue;
+    if (isUsed(base) || family.ignored.some((pattern) => pattern.test(tensor.name))) continue;
     throw new ShiftAddError(
       'ERR_UNSUPPORTED_MODEL',
       `${tensor.path}: tensor ${tensor.name} (${tensor.dtype}) has no place in a ${family.modelType} model with this config.json.`,
@@ -101,11 +134,15 @@ function refuseUnused(folder: ModelFolder, family: FamilySpec): void {
   }
 }
 
-function tensorFields({ wanted, dense, packed }: ModelTensor): number[] {
-  const [rows, columns] = wanted.shape.length === 1 ? [1, wanted.shape[0]!] : [wanted.shape[0]!, wanted.shape[1]!];
+function tensorFields({ wanted, dense, part, packed }: ModelTensor): number[] {
+  const [rows, columns] = [wanted.shape[0]!, wanted.shape[1] ?? 1];
   if (dense !== null) {
-    const data = [denseTypes.indexOf(dense.dtype), rows, columns, dense.file, dense.offset, dense.bytes];
-    return [wanted.role, wanted.layer, 0, ...data, 0, 0, 0, 0, 0, 0, 0, -1, 0, 0, 0];
+    const { first, inner, innerStride, middle, middleStride, outerStride } = part?.rows ?? dense.rowOrder ?? inOrder;
+    const stored = [dense.shape[0]!, dense.shape[1] ?? 1, Number(part?.transposed ?? false)];
+    const map = [first, inner, innerStride, middle, middleStride, outerStride];
+    const place = [dense.file, dense.offset, dense.bytes];
+    const added = (wanted.added ?? 0) - (dense.holdsAdded ?? 0);
+    return [wanted.role, wanted.layer, 0, denseTypes.indexOf(dense.dtype), rows, columns, ...place, ...stored, ...map, added, 0];
   }
   const { planeData, scales, rowScales, planes, groupRows, groupColumns, scaleExponent } = packed!;
   return [

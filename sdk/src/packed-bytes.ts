@@ -2,8 +2,11 @@
 import { planeBytes } from './checkpoint/packed-tensors.js';
 import type { ModelFolder } from './checkpoint/model-folder.js';
 import type { EngineQuantizeSettings } from './engine.js';
-import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
+import type { FamilySpec, FamilyTensor } from './families/index.js';
+import { buildModelSpec, type ModelTensor } from './model-spec.js';
 import type { QuantizeOptions } from './quantize-settings.js';
+import { isFolded } from './rotation.js';
+import { partOf } from './weight-bytes.js';
 
 /** Bytes of one packed matrix: planes, scale codes and row scales. */
 export function packedBytes(
@@ -16,11 +19,16 @@ export function packedBytes(
   return planeData + scales + (rowScales ? rows * 2 : 0);
 }
 
-/** Bytes of the norms' gains: fp32 when tuned, fp16 where a rotation made them 1, else as the checkpoint has them. */
+/** Tensors that stay dense, each stored one once. */
+export function keptTensors(tensors: readonly ModelTensor[]): ModelTensor[] {
+  const seen = new Set<string>();
+  return tensors.filter(({ wanted, dense }) => partOf(wanted.role) === 'norms' && !seen.has(dense!.name) && seen.add(dense!.name));
+}
+
+/** Bytes of the tensors that stay dense: fp32 when tuned, fp16 where a rotation made them 1, else as the checkpoint has them. */
 export function normBytes(source: ModelFolder, family: FamilySpec, { tune }: QuantizeOptions, rotated: boolean): number {
-  const norms = family.tensors.filter(({ shape }) => shape.length === 1);
-  return norms.reduce((sum, { name, role, shape }) => {
+  return keptTensors(buildModelSpec(source, family).tensors).reduce((sum, { wanted: { role, shape }, dense }) => {
     if (tune === 'full' || tune === 'blocks') return sum + 4 * shape[0]!;
-    return sum + (rotated && role !== Role.finalNorm ? 2 * shape[0]! : source.stored.get(name)!.bytes);
+    return sum + (rotated && isFolded(role) ? 2 * shape[0]! : dense!.bytes);
   }, 0);
 }

@@ -42,7 +42,8 @@ function quantizingBytes(family: FamilySpec, steps: readonly QuantizeStep[], opt
 
 /** Columns of the distinct inputs of a block: q, k and v share one, gate and up another. */
 export function distinctInputs(tensors: readonly FamilyTensor[]): number[] {
-  const shared: number[] = [Role.key, Role.value, Role.up];
+  const gated = tensors.some(({ role }) => role === Role.gate);
+  const shared: number[] = [Role.key, Role.value, ...(gated ? [Role.up] : [])];
   return tensors.filter(({ role }) => !shared.includes(role)).map(({ shape }) => shape[1]!);
 }
 
@@ -56,7 +57,7 @@ function tuningBytes(family: FamilySpec, options: QuantizeOptions, packed: numbe
   const tokens = tuneWindows * window;
   const { hiddenSize: hidden, feedForwardSize: feedForward, layers, vocabularySize: vocabulary } = family;
   const heads = family.heads * family.headSize;
-  const matrices = family.tensors.filter(({ shape, role }) => shape.length === 2 && partOf(role) === 'linearLayers');
+  const matrices = family.tensors.filter(({ role }) => partOf(role) === 'linearLayers');
   const block = sum(matrices.filter(({ layer }) => layer === 0).map(weightsOf)) * 4;
   const scales = (packed * 8) / (rowGroup * (options.mode === 'acc' ? 1 : 8)); // one of a plane's group for its bits
   const activations = tokens * (8 * hidden + 8 * heads + 6 * feedForward) * 4;

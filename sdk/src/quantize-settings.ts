@@ -1,8 +1,10 @@
 /** Options of the quantizer, and what they mean for each matrix. */
 import type { EngineQuantizeSettings } from './engine.js';
-import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
+import { ShiftAddError } from './errors.js';
+import { isRotatable, isTunable, Role, type FamilySpec, type FamilyTensor } from './families/index.js';
 import { nearest, show } from './options.js';
 import { makeRotation, type Rotation } from './rotation.js';
+import { partOf } from './weight-bytes.js';
 
 export interface QuantizeOptions {
   /** Planes of the linear layers, 1 to 8. Default 4. In mode 'mixed' their mean over all weights, such as 2.5. */
@@ -112,7 +114,7 @@ const blockOrder: number[] = [Role.query, Role.key, Role.value, Role.attentionOu
 
 /** The rotation of a job; null when it is off or not possible. */
 export function rotationOf(family: FamilySpec, { rotation }: QuantizeOptions): Rotation | null {
-  return rotation === 'off' || !family.rotatable ? null : makeRotation(family.hiddenSize);
+  return rotation === 'off' || !isRotatable(family) ? null : makeRotation(family.hiddenSize);
 }
 
 /** Every matrix in the order of quantization: the blocks, the embedding, an untied head. */
@@ -126,9 +128,11 @@ export interface QuantizeStep {
   share: number;
 }
 
-/** RangeError and TypeError name the override. */
+/** RangeError and TypeError name the override; ERR_UNSUPPORTED_MODEL when the model cannot be tuned. */
 export function planSteps(family: FamilySpec, options: QuantizeOptions): QuantizeStep[] {
   checkMode(options);
+  if ((options.tune ?? 'off') !== 'off' && !isTunable(family))
+    throw new ShiftAddError('ERR_UNSUPPORTED_MODEL', `Tuning knows models like Llama alone, not ${family.modelType} with this config.json. Leave tune off.`);
   checkOverrides(family, options.overrides ?? {});
   const steps: QuantizeStep[] = [];
   const add = (layer: number | null, tensors: FamilyTensor[]): void => {
@@ -138,7 +142,7 @@ export function planSteps(family: FamilySpec, options: QuantizeOptions): Quantiz
     const inLayer = family.tensors.filter((tensor) => tensor.layer === layer);
     add(
       layer,
-      blockOrder.map((role) => inLayer.find((tensor) => tensor.role === role)!),
+      blockOrder.flatMap((role) => inLayer.filter((tensor) => tensor.role === role)),
     );
   }
   add(
@@ -214,7 +218,7 @@ function hasPart(name: string, part: string): boolean {
 }
 
 function checkOverrides(family: FamilySpec, overrides: Record<string, number>): void {
-  const matrices = family.tensors.filter((tensor) => tensor.shape.length === 2).map((tensor) => tensor.name);
+  const matrices = family.tensors.filter(({ role }) => partOf(role) !== 'norms').map(({ name }) => name);
   for (const [part, planes] of Object.entries(overrides)) {
     if (typeof planes !== 'number')
       throw new TypeError(`Expected an integer from 1 to 8 for overrides[${show(part)}] but received ${show(planes)}`);

@@ -68,7 +68,7 @@ const cost = { moment: 1, fit: 10, fitPerPlanes: 0.7, tunedWeight: 3, tunedHeadW
 function countSeconds(family: FamilySpec, steps: readonly QuantizeStep[], options: QuantizeOptions, speed: { prefill: number; decode: number }): QuantizeTime['parts'] {
   const { window = 512, measureTokens = 1024, tuneWindows = 2, tune } = options;
   const tokens = calibrationSamples(options) * window;
-  const matrices = family.tensors.filter(({ shape }) => shape.length === 2);
+  const matrices = family.tensors.filter(({ role }) => partOf(role) !== 'norms');
   const linear = sum(matrices.filter(({ role }) => partOf(role) === 'linearLayers').map(weightsOf));
   const head = weightsOf(matrices.find(({ role }) => role === (family.tiedHead ? Role.embedding : Role.head))!);
   const weightsPerSecond = speed.prefill * linear;

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { calibrationSamples, isSelfCalibration, type Calibration } from './calibration.js';
 import { withDenseModel } from './dense-model.js';
 import { Role, type FamilyTensor } from './families/index.js';
+import { partOf } from './weight-bytes.js';
 import type { Candidate, QuantizeJournal } from './quantize-journal.js';
 import type { QuantizeOptions } from './quantize-settings.js';
 import type { Job } from './quantize-steps.js';
@@ -49,7 +50,7 @@ export async function tuneModel(
 ): Promise<Tuned> {
   const { tune, seed = 1, tuneWindows = 2 } = options;
   if (tune !== 'full' && tune !== 'blocks') return { matrices, gains: new Map(), loss: null };
-  const norms = family.tensors.filter(({ shape }) => shape.length === 1);
+  const norms = family.tensors.filter(({ role }) => partOf(role) === 'norms');
   const steps = tuneStepsOf(options);
   const hash = createHash('sha256').update(JSON.stringify([tune, steps, tuneWindows, seed, matrices.map(({ matrix }) => matrix.planes)]));
   const key = hash.update(new Uint8Array(calibration.tokens.buffer)).digest('hex');

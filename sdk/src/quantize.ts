@@ -9,9 +9,10 @@ import { checkOutput, writeFolder } from './checkpoint/output-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
 import { formatVersion } from './checkpoint/packed-tensors.js';
 import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
-import { Role, describeFamily, type FamilySpec, type FamilyTensor } from './families/index.js';
+import { Role, describeFamily, type FamilySpec } from './families/index.js';
 import { quantizeRules, readOptions } from './options.js';
-import { normBytes } from './packed-bytes.js';
+import { buildModelSpec, type ModelTensor } from './model-spec.js';
+import { keptTensors, normBytes } from './packed-bytes.js';
 import { QuantizeJournal } from './quantize-journal.js';
 import { alreadyPacked } from './quantize-plan.js';
 import { isMixed, planSteps, rotationOf, type QuantizeOptions, type QuantizeStep } from './quantize-settings.js';
@@ -217,10 +218,9 @@ async function write(
   norms: number,
   { matrices, gains, loss }: Tuned,
 ): Promise<Pick<QuantizeResult, 'bitsPerWeight' | 'bytes' | 'tensors'>> {
-  const gainsOf = ({ name }: FamilyTensor): StoredTensor & { values?: Float32Array } => {
-    const stored = dense.stored.get(name)!;
-    const values = gains.get(name);
-    return values === undefined ? stored : { ...stored, dtype: 'F32', bytes: values.byteLength, values };
+  const gainsOf = ({ wanted, dense: stored }: ModelTensor): StoredTensor & { values?: Float32Array } => {
+    const values = gains.get(wanted.name);
+    return values === undefined ? stored! : { ...stored!, dtype: 'F32', bytes: values.byteLength, values };
   };
   const {
     bits,
@@ -242,7 +242,7 @@ async function write(
         const { weightError, outputError } = matrix;
         return { name, matrix, report: { weightError, outputError, kl } };
       }),
-      dense: family.tensors.filter(({ shape }) => shape.length === 1).map(gainsOf),
+      dense: keptTensors(buildModelSpec(dense, family).tensors).map(gainsOf),
       rotation: dense.rotation,
       record: {
         mode: options.mode === 'acc' ? 'acc' : 'lat',

@@ -9,10 +9,12 @@ import { writeSafetensors, type TensorToWrite } from './checkpoint/safetensors-w
 import { withDenseModel, type DenseModelOptions } from './dense-model.js';
 import type { EngineModel } from './engine.js';
 import { fromWriting } from './errors.js';
-import { Role, type FamilySpec, type FamilyTensor } from './families/index.js';
-import type { Rotation } from './rotation.js';
+import type { FamilySpec } from './families/index.js';
+import { buildModelSpec, type ModelTensor } from './model-spec.js';
+import { isFolded, type Rotation } from './rotation.js';
+import { partOf } from './weight-bytes.js';
 
-const half = { one: 0x3c00, bytes: 2 };
+const half = { zero: 0, one: 0x3c00, bytes: 2 };
 
 /**
  * Writes the file, or takes the one that is there when it has the same key. `onProgress`: 0 to 1. Rejects with ERR_WRITE,
@@ -40,8 +42,9 @@ async function write(
 ): Promise<SafetensorsFile> {
   await withDenseModel(source, family, options, 'Rotating', async (engineModel) => {
     let done = 0;
-    const tensors = family.tensors.map((tensor): TensorToWrite => {
-      const { data, ...entry } = rotatedTensor(engineModel, source, tensor, rotation);
+    const { tensors: wanted } = buildModelSpec(source, family);
+    const tensors = wanted.map((tensor): TensorToWrite => {
+      const { data, ...entry } = rotatedTensor(engineModel, tensor, rotation);
       return {
         ...entry,
         data: async function* () {
@@ -60,9 +63,9 @@ async function write(
   return readSafetensors(path);
 }
 
-function rotatedTensor(engineModel: EngineModel, source: ModelFolder, tensor: FamilyTensor, rotation: Rotation): TensorToWrite {
-  const { name, role, layer, shape } = tensor;
-  if (role === Role.finalNorm) return denseTensor(source.stored.get(name)!);
+function rotatedTensor(engineModel: EngineModel, { wanted, dense }: ModelTensor, rotation: Rotation): TensorToWrite {
+  const { name, role, layer, shape, added = 0 } = wanted;
+  if (partOf(role) === 'norms' && !isFolded(role)) return denseTensor(dense!);
   const count = shape.reduce((product, size) => product * size, 1);
   const bytes = (halves: Uint16Array): Uint8Array => new Uint8Array(halves.buffer, halves.byteOffset, halves.byteLength);
   return {
@@ -71,7 +74,7 @@ function rotatedTensor(engineModel: EngineModel, source: ModelFolder, tensor: Fa
     shape,
     bytes: half.bytes * count,
     data: async function* () {
-      if (shape.length === 1) yield bytes(new Uint16Array(count).fill(half.one));
+      if (isFolded(role)) yield bytes(new Uint16Array(count).fill(added === 1 ? half.zero : half.one));
       else yield bytes(await engineModel.rotated(rotation, role, layer, count).catch((error: unknown) => {
         if (error instanceof Error) error.message = `${name}: ${error.message}; leave the rotation off`;
         throw error;

@@ -3,6 +3,7 @@
  * a Hadamard matrix of few rows times a Walsh matrix. Readers take both from the model file; only the quantizer makes them.
  */
 import { randomIntegers } from './calibration.js';
+import { Role } from './families/index.js';
 
 export interface Rotation {
   /** Rows of the Hadamard matrix: the hidden size divided by a power of two. */
@@ -15,6 +16,11 @@ export interface Rotation {
 
 /** As core/rotation.h has it. */
 export const largestRotation = 256;
+
+/** Norms whose gains go into the linear layers behind them, so that only ones are left. */
+export function isFolded(role: number): boolean {
+  return role === Role.attentionNorm || role === Role.feedForwardNorm;
+}
 
 /** The signs are part of the format of a job, not of its randomness: the same for every seed. */
 const signSeed = 1;

@@ -8,23 +8,27 @@ export interface WeightBytes {
   embedding: number;
   /** 0 when the head is the embedding. */
   head: number;
+  /** Norms, biases and what else stays dense in a packed model. */
   norms: number;
   total: number;
 }
 
 type Part = Exclude<keyof WeightBytes, 'total'>;
 
+const linearRoles: number[] = [Role.query, Role.key, Role.value, Role.attentionOutput, Role.gate, Role.up, Role.down];
+
 export function partOf(role: number): Part {
   if (role === Role.embedding) return 'embedding';
   if (role === Role.head) return 'head';
-  return role === Role.finalNorm || role === Role.attentionNorm || role === Role.feedForwardNorm
-    ? 'norms'
-    : 'linearLayers';
+  return linearRoles.includes(role) ? 'linearLayers' : 'norms';
 }
 
-export function tensorBytes({ dense, packed }: ModelTensor): number {
-  if (packed === null) return dense?.bytes ?? 0;
-  return packed.planeData.bytes + packed.scales.bytes + (packed.rowScales?.bytes ?? 0);
+export function tensorBytes({ wanted, dense, part, packed }: ModelTensor): number {
+  if (packed !== null) return packed.planeData.bytes + packed.scales.bytes + (packed.rowScales?.bytes ?? 0);
+  if (dense === null) return 0;
+  if (part === null) return dense.bytes;
+  const share = wanted.shape.reduce((a, b) => a * b, 1) / dense.shape.reduce((a, b) => a * b, 1);
+  return Math.round(dense.bytes * share);
 }
 
 export function measureWeights(tensors: ModelTensor[]): { bytes: WeightBytes; bitsPerWeight: number } {

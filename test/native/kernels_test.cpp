@@ -243,9 +243,16 @@ void float_kernels(const std::vector<const char*>& isas) {
       const std::vector<float> a = make_activations(Activations::outliers, n, random), b = make_activations(Activations::gaussian, n, random);
       dots = dots && std::bit_cast<uint32_t>(kernels->dot(a.data(), b.data(), n)) ==
                          std::bit_cast<uint32_t>(kKernelsPortable.dot(a.data(), b.data(), n));
-      std::vector<float> y1 = b, y2 = b;
-      kernels->gate(y1.data(), a.data(), n);
-      kKernelsPortable.gate(y2.data(), a.data(), n);
+      std::vector<float> y1, y2;
+      for (uint32_t activation = 0; activation < kActivationCount; ++activation)
+        for (const float* up : {static_cast<const float*>(nullptr), a.data()}) {
+          y1 = y2 = b;
+          kernels->gate(static_cast<Activation>(activation), y1.data(), up, n);
+          kKernelsPortable.gate(static_cast<Activation>(activation), y2.data(), up, n);
+          sums = sums && same_bits(y1, y2);
+        }
+      kernels->soft_cap(y1.data(), n, 2.5f);
+      kKernelsPortable.soft_cap(y2.data(), n, 2.5f);
       sums = sums && same_bits(y1, y2);
       if (n > 0) {
         const float sum1 = kernels->exponentiate(y1.data(), n), sum2 = kKernelsPortable.exponentiate(y2.data(), n);

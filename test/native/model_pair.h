@@ -24,12 +24,7 @@ struct ModelPair {
   std::mt19937 random{5};
 
   explicit ModelPair(bool rotated = false) {
-    for (RandomModel* model : {&dense, &packed}) {
-      model->bytes.clear();
-      model->spec.resize(kSpecHeader + kHeadSize / 2);
-      model->spec[12] = 0;
-      if (rotated) model->rotate();
-    }
+    for (RandomModel* model : {&dense, &packed}) model->begin(rotated);
     const struct {
       Role role;
       uint32_t rows, columns;
@@ -55,15 +50,13 @@ struct ModelPair {
   }
   void dense_tensor(RandomModel& model, Role role, uint32_t layer, uint32_t rows, uint32_t columns,
                     const std::vector<float>& values) {
-    const double offset = model.place(values.data(), values.size() * 4);
-    model.tensor({double(role), double(layer), 0, 0, double(rows), double(columns), 0, offset, values.size() * 4.0, 0, 0,
-                  0, 0, 0, 0, 0, -1});
+    model.dense(role, layer, rows, columns, DType::f32, values.data(), values.size() * 4);
   }
   void norm(Role role, uint32_t layer) {
     std::vector<float> gain(kHidden);
     for (float& value : gain) value = 1 + 0.3f * normal();
-    dense_tensor(dense, role, layer, 1, kHidden, gain);
-    dense_tensor(packed, role, layer, 1, kHidden, gain);
+    dense_tensor(dense, role, layer, kHidden, 1, gain);
+    dense_tensor(packed, role, layer, kHidden, 1, gain);
   }
   void matrix(Role role, uint32_t layer, uint32_t rows, uint32_t columns) {
     PairMatrix item{role, layer, std::vector<float>(size_t{rows} * columns), {}};

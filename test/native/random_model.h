@@ -43,10 +43,7 @@ struct RandomModel {
   std::mt19937 random{11};
 
   explicit RandomModel(bool rotated = false) {
-    spec = {1, kVocabulary, kHidden, kLayers, kHeads, kKvHeads, kHeadSize, kFeed, kContext, 1e-5,
-            1 / std::sqrt(static_cast<double>(kHeadSize)), kHeadSize / 2, 0, 0, 0, 0};
-    for (uint32_t i = 0; i < kHeadSize / 2; ++i) spec.push_back(std::pow(10000.0, -2.0 * i / kHeadSize));
-    if (rotated) rotate();
+    begin(rotated);
     packed(Role::embedding, 0, kVocabulary, kHidden);
     norm(Role::final_norm, 0);
     for (uint32_t layer = 0; layer < kLayers; ++layer) {
@@ -69,7 +66,18 @@ struct RandomModel {
   }
   ~RandomModel() { std::remove(path.c_str()); }
 
-  // After the frequencies, before the first tensor.
+  // A description without tensors and a file without bytes.
+  void begin(bool rotated) {
+    bytes.clear();
+    spec = {kSpecVersion, kVocabulary, kHidden, kLayers, kHeads, kKvHeads, kHeadSize, kFeed, kContext, 1e-5,
+            1 / std::sqrt(static_cast<double>(kHeadSize)), 1, 0, 0, kHeadSize, 0, 0, 0, 0, 1, kHidden, 1};
+    spec.resize(kSpecHeader);
+    spec.push_back(1);
+    for (uint32_t i = 0; i < kHeadSize / 2; ++i) spec.push_back(std::pow(10000.0, -2.0 * i / kHeadSize));
+    spec.resize(spec.size() + kSpecLayer * kLayers);
+    if (rotated) rotate();
+  }
+  // Before the first tensor.
   void rotate() {
     const Rotation rotation = random_rotation();
     spec[13] = rotation.size;
@@ -89,9 +97,12 @@ struct RandomModel {
   }
   void norm(Role role, uint32_t layer) {
     const std::vector<float> gain(kHidden, 1.0f);
-    const double offset = place(gain.data(), gain.size() * 4);
-    tensor({static_cast<double>(role), static_cast<double>(layer), 0, 0, 1, kHidden, 0, offset, kHidden * 4.0, 0, 0, 0, 0,
-            0, 0, 0, -1});
+    dense(role, layer, kHidden, 1, DType::f32, gain.data(), gain.size() * 4);
+  }
+  void dense(Role role, uint32_t layer, uint32_t rows, uint32_t columns, DType dtype, const void* data, size_t size) {
+    const double r = rows, c = columns;
+    tensor({static_cast<double>(role), static_cast<double>(layer), 0, static_cast<double>(dtype), r, c, 0, place(data, size),
+            static_cast<double>(size), r, c, 0, 0, 1, 0, 1, 0, 1});
   }
   void packed(Role role, uint32_t layer, uint32_t rows, uint32_t columns) {
     const PackedShape shape{rows, columns, 3, 16, 8, -2, true};

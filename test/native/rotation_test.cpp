@@ -98,18 +98,13 @@ void test_model() {
   const ModelPair pair;
   const std::unique_ptr<Model> model = open_model(pair.dense);
   RandomModel rotated;
-  rotated.bytes.clear();
-  rotated.spec.resize(kSpecHeader + kHeadSize / 2);
-  rotated.spec[12] = 0;
-  rotated.rotate();
+  rotated.begin(true);
   bool good = true;
   for (const PairMatrix& item : pair.matrices) {
     std::vector<uint16_t> halves(item.dense.size());
     good = good && model->rotated(random_rotation(), item.role, item.layer, halves).ok();
-    const double offset = rotated.place(halves.data(), halves.size() * 2);
     const DenseMatrix& shape = *model->dense(item.role, item.layer);
-    rotated.tensor({double(item.role), double(item.layer), 0, 1, double(shape.rows), double(shape.columns), 0, offset,
-                    halves.size() * 2.0, 0, 0, 0, 0, 0, 0, 0, -1});
+    rotated.dense(item.role, item.layer, shape.rows, shape.columns, DType::f16, halves.data(), halves.size() * 2);
   }
   tap::check(good, "every matrix is rotated");
   for (uint32_t layer = 0; layer < kLayers; ++layer) {
@@ -117,9 +112,8 @@ void test_model() {
     rotated.norm(Role::feed_forward_norm, layer);
   }
   std::vector<float> gain(kHidden);
-  model->backend().download(model->final_norm(), gain.data(), gain.size());
-  const double offset = rotated.place(gain.data(), gain.size() * 4);
-  rotated.tensor({double(Role::final_norm), 0, 0, 0, 1, kHidden, 0, offset, kHidden * 4.0, 0, 0, 0, 0, 0, 0, 0, -1});
+  model->backend().download(model->vector(Role::final_norm), gain.data(), gain.size());
+  rotated.dense(Role::final_norm, 0, kHidden, 1, DType::f32, gain.data(), gain.size() * 4);
   std::FILE* file = std::fopen(rotated.path.c_str(), "wb");
   std::fwrite(rotated.bytes.data(), 1, rotated.bytes.size(), file);
   std::fclose(file);

@@ -7,6 +7,7 @@ import { readSafetensors } from '../../sdk/src/checkpoint/safetensors.js';
 
 const root = resolve('test/fixtures');
 export const stories = join(root, 'stories-260k');
+export const families = join(root, 'families');
 export const llama = join(root, 'families', 'llama');
 export const llamaOdd = join(root, 'families', 'llama-odd');
 

@@ -127,8 +127,7 @@ t.test('what this version cannot run is named', async (t) => {
     ['model_type', 'mamba', 'ERR_UNSUPPORTED_MODEL'],
     ['model_type', undefined, 'ERR_UNSUPPORTED_MODEL'],
     ['hidden_act', 'gelu', 'ERR_UNSUPPORTED_MODEL'],
-    ['attention_bias', true, 'ERR_UNSUPPORTED_MODEL'],
-    ['mlp_bias', true, 'ERR_UNSUPPORTED_MODEL'],
+    ['logit_scale', 0.5, 'ERR_UNSUPPORTED_MODEL'],
     ['sliding_window', 64, 'ERR_UNSUPPORTED_MODEL'],
     ['hidden_size', '64', 'ERR_BAD_MODEL_FILE'],
     ['num_hidden_layers', 0, 'ERR_BAD_MODEL_FILE'],
@@ -139,6 +138,14 @@ t.test('what this version cannot run is named', async (t) => {
     await writeFile(config, original);
     await editJson(config, (object) => (object[field] = value));
     await t.rejects(open(folder), { code, message: new RegExp(field) }, `${field} ${value}`);
+  }
+  for (const [field, tensor] of [
+    ['attention_bias', 'self_attn.q_proj.bias'],
+    ['mlp_bias', 'mlp.gate_proj.bias'],
+  ] as const) {
+    await writeFile(config, original);
+    await editJson(config, (object) => (object[field] = true));
+    await t.rejects(open(folder), { code: 'ERR_BAD_MODEL_FILE', message: new RegExp(`${tensor} is missing`) });
   }
   await writeFile(config, original);
   const weights = join(folder, 'model.safetensors');

@@ -13,6 +13,7 @@ import {
   type PackedTensor,
   type QuantizationConfig,
 } from './packed-tensors.js';
+import type { RowMap } from '../families/index.js';
 import type { Rotation } from '../rotation.js';
 import { readSafetensors, type SafetensorsFile, type TensorEntry } from './safetensors.js';
 
@@ -23,6 +24,10 @@ export interface StoredTensor extends TensorEntry {
   path: string;
   /** Index into `ModelFolder.files`. */
   file: number;
+  /** Where the rows of a matrix are not in the order of the family (GGUF). */
+  rowOrder?: RowMap;
+  /** What the family adds to the numbers is in them already (GGUF). */
+  holdsAdded?: number;
 }
 
 export interface ModelFolder {

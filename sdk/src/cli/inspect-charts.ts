@@ -2,7 +2,7 @@
  * The charts of the inspect page as inline SVG. Colours are variables of the page, so that they follow its light or dark
  * scheme; every chart has a title and a description, and every mark a title with its value.
  */
-import { blockRoles, type InspectedBlock } from '../inspect-blocks.js';
+import { rolesOf, type InspectedBlock } from '../inspect-blocks.js';
 import { roleTitles } from './inspect-tables.js';
 import { Markup, markup } from './markup.js';
 
@@ -44,19 +44,20 @@ function blockLabels(blocks: readonly InspectedBlock[], y: number): Markup[] {
 export function bitsChart(blocks: readonly InspectedBlock[]): Markup {
   const rowHeight = 26;
   const step = plotWidth / blocks.length;
-  const all = blocks.flatMap(({ bits }) => blockRoles.map((role) => bits[role]));
+  const roles = rolesOf(blocks);
+  const all = blocks.flatMap(({ bits }) => roles.map((role) => bits[role]!));
   const [least, most] = [Math.min(...all), Math.max(...all)];
-  const cells = blockRoles.flatMap((role, row) => [
+  const cells = roles.flatMap((role, row) => [
     text(labelWidth - 8, row * rowHeight + 17, 'end', roleTitles[role]),
     ...blocks.map(({ index, bits }, column) => {
-      const strength = most === least ? 0.5 : (bits[role] - least) / (most - least);
+      const strength = most === least ? 0.5 : (bits[role]! - least) / (most - least);
       const [x, y] = [place(labelWidth + column * step), row * rowHeight];
-      const label = step >= 14 ? text(x + step / 2, y + 17, 'middle', bits[role]) : '';
+      const label = step >= 14 ? text(x + step / 2, y + 17, 'middle', bits[role]!) : '';
       const strong = strength > 0.5 ? 'strong' : 'weak';
       return markup`<g class="cell ${strong}"><title>${`block ${index}, ${roleTitles[role]}: ${bits[role]} bits`}</title><rect x="${x}" y="${y}" width="${place(Math.max(0.5, step - 1))}" height="${rowHeight - 1}" fill-opacity="${place(0.12 + 0.88 * strength)}"/>${label}</g>\n`;
     }),
   ]);
-  const bottom = blockRoles.length * rowHeight;
+  const bottom = roles.length * rowHeight;
   return chart(
     {
       id: 'bits',

@@ -2,7 +2,7 @@
 import type { AuditResult } from '../audit.js';
 import type { OperationCounts } from '../audit-counts.js';
 import type { InspectResult, InspectedTensor } from '../inspect.js';
-import { blockRoles, knownMean, type BlockRole } from '../inspect-blocks.js';
+import { knownMean, rolesOf, type BlockRole } from '../inspect-blocks.js';
 import { bytes, count, fixed } from './quantities.js';
 
 /** What `table` of quantities.ts and the page show. */
@@ -105,10 +105,11 @@ function alike(tensors: readonly InspectedTensor[]): { label: string; members: I
 
 /** A row per block: the bits of its matrices, and what quantizing them cost. */
 export function blockRows({ blocks }: InspectResult): Cells {
-  const header = ['block', ...blockRoles.map((role) => roleTitles[role]), 'bits/weight', 'output error', 'KL (sensitivity)'];
+  const roles = rolesOf(blocks);
+  const header = ['block', ...roles.map((role) => roleTitles[role]), 'bits/weight', 'output error', 'KL (sensitivity)'];
   const rows = blocks.map(({ index, bits, bitsPerWeight, outputError, kl }) => [
     String(index),
-    ...blockRoles.map((role) => String(bits[role])),
+    ...roles.map((role) => String(bits[role])),
     bitsPerWeight.toFixed(3),
     share(outputError),
     nats(kl),
