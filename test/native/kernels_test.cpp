@@ -285,6 +285,16 @@ void float_kernels(const std::vector<const char*>& isas) {
   for (float x = -80; x < 80; x += 0.0137f) worst = std::fmax(worst, std::fabs(exp_float(x) / std::exp(static_cast<double>(x)) - 1));
   tap::note("exp_float: largest relative error %.2e", worst);
   tap::check(worst < 3e-7, "exp_float is accurate");
+  double gelus = 0, tanhs = 0;
+  for (double x = -12; x < 12; x += 0.00137) {
+    const double inner = std::sqrt(2 / 3.14159265358979) * (x + 0.044715 * x * x * x);
+    const float single = static_cast<float>(x);
+    gelus = std::fmax(gelus, std::fabs(gelu(single) - 0.5 * x * (1 + std::erf(x / std::sqrt(2.0)))));
+    gelus = std::fmax(gelus, std::fabs(gelu_tanh(single) - 0.5 * x * (1 + std::tanh(inner))));
+    if (x != 0) tanhs = std::fmax(tanhs, std::fabs(tanh_float(single) / std::tanh(static_cast<double>(single)) - 1));
+  }
+  tap::note("gelu: largest error %.2e; tanh: largest relative error %.2e", gelus, tanhs);
+  tap::check(gelus < 2e-6 && tanhs < 1e-6, "gelu and tanh are accurate");
 }
 
 }  // namespace
