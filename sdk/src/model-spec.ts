@@ -83,8 +83,9 @@ function findStored(folder: ModelFolder, family: FamilySpec, wanted: FamilyTenso
   const find = (name: string): StoredTensor | undefined =>
     folder.stored.get(name) ?? (name.startsWith(family.prefix) ? folder.stored.get(name.slice(family.prefix.length)) : undefined);
   const part = wanted.stored ?? null;
-  const alone = part?.name === wanted.name ? undefined : find(wanted.name);
-  if (alone !== undefined) return { stored: alone, part: null };
+  const alone = find(wanted.name);
+  // Under one name, only a tensor that brings its own order is not laid out as the family says.
+  if (alone !== undefined && (part?.name !== wanted.name || alone.rowOrder !== undefined)) return { stored: alone, part: null };
   const whole = part === null ? undefined : find(part.name);
   return whole === undefined ? null : { stored: whole, part };
 }

@@ -2,7 +2,7 @@
 import { benchmark, type BenchmarkOptions, type BenchmarkResult } from './benchmark.js';
 import { verifyChecksums } from './checkpoint/checksums.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
-import { readTokenizerFiles, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
+import { tokenizerFilesOf, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { Chat, encodeChat, type ChatOptions } from './chat.js';
 import { ChatTemplate, type ChatMessage } from './chat-template.js';
 import { compareModels, type CompareOptions, type CompareResult } from './compare.js';
@@ -219,7 +219,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   let tokenizer: Tokenizer;
   let files: TokenizerFiles;
   try {
-    files = await readTokenizerFiles(folder.path);
+    files = await tokenizerFilesOf(folder);
     tokenizer = new Tokenizer(files);
     if (tokenizer.size > family.vocabularySize) {
       throw new ShiftAddError(

@@ -8,7 +8,7 @@ import { openModelFolder, type ModelFolder, type StoredTensor } from './checkpoi
 import { checkOutput, writeFolder } from './checkpoint/output-folder.js';
 import { writePackedFolder } from './checkpoint/packed-writer.js';
 import { formatVersion } from './checkpoint/packed-tensors.js';
-import { readTokenizerFiles } from './checkpoint/tokenizer-files.js';
+import { tokenizerFilesOf } from './checkpoint/tokenizer-files.js';
 import { Role, describeFamily, type FamilySpec } from './families/index.js';
 import { quantizeRules, readOptions } from './options.js';
 import { buildModelSpec, type ModelTensor } from './model-spec.js';
@@ -129,7 +129,7 @@ async function calibrate(
   samples: number,
   report: Report,
 ): Promise<Calibration> {
-  const files = await readTokenizerFiles(source.path);
+  const files = await tokenizerFilesOf(source);
   const tokenizer = new Tokenizer(files);
   const template = new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
   const { calibration: path, window = 512, seed = 1, signal } = options;

@@ -3,6 +3,7 @@ import { createRequire } from 'node:module';
 import { stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { isGgufPath } from './checkpoint/model-folder.js';
 import { ShiftAddError } from './errors.js';
 import { packageRoot } from './native-path.js';
 import { show } from './options.js';
@@ -10,7 +11,7 @@ import { show } from './options.js';
 /** The model that is used when none is named. */
 export const defaultModelName = 'smollm2-135m-instruct';
 
-/** The absolute path of a model folder. ERR_NOT_FOUND lists the places that were looked at. */
+/** The absolute path of a model folder or GGUF file. ERR_NOT_FOUND lists the places that were looked at. */
 export async function resolveModel(nameOrPath: string | URL = defaultModelName): Promise<string> {
   if (!(typeof nameOrPath === 'string' || nameOrPath instanceof URL) || String(nameOrPath) === '') {
     throw new TypeError(`Expected a folder, a file URL or a model name but received ${show(nameOrPath)}`);
@@ -19,7 +20,7 @@ export async function resolveModel(nameOrPath: string | URL = defaultModelName):
   const isUrl = text.startsWith('file:');
   const path = isUrl ? fileURLToPath(text) : resolve(text);
   const looked = [path];
-  if (await isFolder(path)) return path;
+  if ((await isFolder(path)) || (isGgufPath(path) && (await isFile(path)))) return path;
   const isName = !isUrl && /^[a-z0-9][a-z0-9._-]*$/i.test(text);
   if (isName) {
     const inside = join(packageRoot(), 'models', text);
@@ -33,13 +34,20 @@ export async function resolveModel(nameOrPath: string | URL = defaultModelName):
   }
   const fix = isName
     ? `Pass the path of a model folder, or install one with "npm install @shiftadd/${text}".`
-    : 'Pass the path of a model folder.';
+    : 'Pass the path of a model folder or of a GGUF file.';
   throw new ShiftAddError('ERR_NOT_FOUND', `There is no model ${show(text)}. Looked at: ${looked.join(', ')}. ${fix}`);
 }
 
 async function isFolder(path: string): Promise<boolean> {
   return stat(path).then(
     (entry) => entry.isDirectory(),
+    () => false,
+  );
+}
+
+async function isFile(path: string): Promise<boolean> {
+  return stat(path).then(
+    (entry) => entry.isFile(),
     () => false,
   );
 }

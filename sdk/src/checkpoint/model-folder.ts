@@ -2,7 +2,7 @@
  * Opens a Hugging Face style folder: config.json, generation_config.json and the safetensors file or shards, dense or
  * packed. Reads headers only; `tokenizer-files.ts` reads the tokenizer.
  */
-import { access } from 'node:fs/promises';
+import { access, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShiftAddError } from '../errors.js';
 import { show } from '../options.js';
@@ -13,8 +13,10 @@ import {
   type PackedTensor,
   type QuantizationConfig,
 } from './packed-tensors.js';
+import type { TokenizerFiles } from './tokenizer-files.js';
 import type { RowMap } from '../families/index.js';
 import type { Rotation } from '../rotation.js';
+import { openGguf } from './gguf.js';
 import { readSafetensors, type SafetensorsFile, type TensorEntry } from './safetensors.js';
 
 const fix = 'Pass a folder with config.json, model.safetensors and tokenizer.json.';
@@ -36,6 +38,8 @@ export interface ModelFolder {
   config: JsonObject;
   /** Empty when the folder has none. */
   generationConfig: JsonObject;
+  /** Rebuilt from a GGUF file; null where the folder has files of its own (`readTokenizerFiles`). */
+  tokenizer: TokenizerFiles | null;
   files: SafetensorsFile[];
   stored: Map<string, StoredTensor>;
   /** Null for a dense checkpoint. */
@@ -46,9 +50,12 @@ export interface ModelFolder {
   packed: Map<string, PackedTensor>;
 }
 
-/** ERR_NOT_FOUND, ERR_BAD_MODEL_FILE. */
+/** A folder, or a GGUF file. ERR_NOT_FOUND, ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL. */
 export async function openModelFolder(path: string): Promise<ModelFolder> {
+  if (isGgufPath(path)) return openGguf(path);
   const configPath = join(path, 'config.json');
+  const gguf = (await exists(configPath)) ? null : await onlyGguf(path);
+  if (gguf !== null) return openGguf(gguf);
   const config = await readJsonFile(configPath, fix);
   const generationConfig = (await readOptionalJsonFile(join(path, 'generation_config.json'), fix)) ?? {};
   const files = await openWeights(path);
@@ -68,7 +75,20 @@ export async function openModelFolder(path: string): Promise<ModelFolder> {
   const quantization = parseQuantizationConfig(config, configPath);
   const packed =
     quantization === null ? new Map<string, PackedTensor>() : collectPackedTensors(quantization, stored, configPath);
-  return { path, configPath, config, generationConfig, files, stored, quantization, rotation: quantization?.rotation ?? null, packed };
+  return { path, configPath, config, generationConfig, tokenizer: null, files, stored, quantization, rotation: quantization?.rotation ?? null, packed };
+}
+
+/** The GGUF file of a folder without config.json, or the first part of the only split one; null without any. */
+async function onlyGguf(folder: string): Promise<string | null> {
+  const names = (await readdir(folder).catch(() => [])).filter(isGgufPath).sort();
+  const models = names.filter((name) => !/-\d{5}-of-\d{5}\.gguf$/i.test(name) || /-00001-of-/.test(name));
+  if (models.length > 1) throw new ShiftAddError('ERR_NOT_FOUND', `${folder} has several models: ${models.join(', ')}. Pass the path of one.`);
+  return models.length === 0 ? null : join(folder, models[0]!);
+}
+
+/** Whether a path names a GGUF file. */
+export function isGgufPath(path: string): boolean {
+  return /\.gguf$/i.test(path);
 }
 
 async function exists(path: string): Promise<boolean> {

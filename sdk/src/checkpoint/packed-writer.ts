@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { copyFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fromFileSystem } from '../errors.js';
+import { fromFileSystem, ShiftAddError } from '../errors.js';
 import type { JsonObject } from './json-file.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
 import { reportEntry, type TensorReport } from './packed-report.js';
@@ -112,6 +112,11 @@ export async function writePackedFolder(folder: string, contents: PackedFolderCo
       checksums,
     },
   });
+  if (source.tokenizer !== null) {
+    await writeJson(join(folder, 'generation_config.json'), source.generationConfig);
+    await writeFile(join(folder, 'tokenizer.json'), JSON.stringify(source.tokenizer.tokenizer));
+    return writeJson(join(folder, 'tokenizer_config.json'), source.tokenizer.config);
+  }
   for (const name of ['generation_config.json', ...tokenizerFileNames]) {
     await copyFile(join(source.path, name), join(folder, name)).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== 'ENOENT') throw fromFileSystem(error, join(source.path, name), 'Check the checkpoint folder.');
@@ -166,6 +171,7 @@ export function denseTensor(stored: StoredTensor & { values?: Float32Array }): T
     bytes: stored.bytes,
     data: async function* () {
       if (values !== undefined) return yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
+      if (stored.holdsAdded !== undefined) return yield await withoutAdded(stored, stored.holdsAdded);
       const file = await open(stored.path, 'r');
       try {
         for (let done = 0; done < stored.bytes;) {
@@ -180,6 +186,19 @@ export function denseTensor(stored: StoredTensor & { values?: Float32Array }): T
       }
     },
   };
+}
+
+/** The numbers of a vector as the family stores them. GGUF has vectors in F32. */
+async function withoutAdded({ path, name, dtype, offset, bytes }: StoredTensor, added: number): Promise<Uint8Array> {
+  if (dtype !== 'F32') throw new ShiftAddError('ERR_UNSUPPORTED_MODEL', `${path}: tensor ${name} is ${dtype}; it must be F32.`);
+  const file = await open(path, 'r');
+  try {
+    const { buffer, bytesRead } = await file.read(new Uint8Array(bytes), 0, bytes, offset);
+    if (bytesRead < bytes) throw new Error(`${path} ended inside tensor ${name}`);
+    return bytesOf(new Float32Array(buffer.buffer).map((value) => value - added));
+  } finally {
+    await file.close();
+  }
 }
 
 /** Records the SHA-256 of the data as it is written. */

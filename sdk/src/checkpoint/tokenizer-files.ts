@@ -21,6 +21,11 @@ export const tokenizerFileNames = [
   'chat_template.jinja',
 ] as const;
 
+/** Of an open model: those that a GGUF file holds, or the files of the folder. ERR_NOT_FOUND and ERR_TOKENIZER name the file. */
+export async function tokenizerFilesOf(model: { path: string; tokenizer: TokenizerFiles | null }): Promise<TokenizerFiles> {
+  return model.tokenizer ?? readTokenizerFiles(model.path);
+}
+
 /** ERR_NOT_FOUND and ERR_TOKENIZER name the file. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
   const path = join(folder, 'tokenizer.json');
