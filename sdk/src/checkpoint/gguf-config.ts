@@ -196,6 +196,9 @@ export function ggufConfig(file: GgufFile, rows: (tensor: string) => number | nu
     ...Object.fromEntries(ids),
   };
   // Only the tensors tell whether Llama has biases.
-  if (known.modelType === 'llama' && rows('blk.0.attn_q.bias') !== null) config['attention_bias'] = true;
+  if (known.modelType === 'llama') {
+    config['attention_bias'] = rows('blk.0.attn_q.bias') !== null;
+    config['mlp_bias'] = rows('blk.0.ffn_up.bias') !== null;
+  }
   return { architecture: metadata.architecture, config };
 }
