@@ -211,7 +211,7 @@ t.test('missing files are named', async (t) => {
   await rm(join(folder, 'tokenizer.json'));
   await t.rejects(loadModel(folder), { code: 'ERR_NOT_FOUND', message: /tokenizer\.json/ });
   await rm(join(folder, 'model.safetensors'));
-  await t.rejects(loadModel(folder), { code: 'ERR_NOT_FOUND', message: /neither model\.safetensors nor/ });
+  await t.rejects(loadModel(folder), { code: 'ERR_NOT_FOUND', message: /has none of model\.safetensors/ });
   await writeFile(join(folder, 'config.json'), '[]');
   await t.rejects(loadModel(folder), { code: 'ERR_BAD_MODEL_FILE', message: /config\.json must hold a JSON object/ });
   await rm(join(folder, 'config.json'));

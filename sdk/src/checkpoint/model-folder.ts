@@ -1,6 +1,6 @@
 /**
- * Opens a Hugging Face style folder: config.json, generation_config.json and the safetensors file or shards, dense or
- * packed. Reads headers only; `tokenizer-files.ts` reads the tokenizer.
+ * Opens a Hugging Face style folder: config.json, generation_config.json and the safetensors or torch file or shards, dense
+ * or packed; or a GGUF file. Reads headers only; `tokenizer-files.ts` reads the tokenizer.
  */
 import { access, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,6 +13,7 @@ import {
   type PackedTensor,
   type QuantizationConfig,
 } from './packed-tensors.js';
+import { readTorchCheckpoint } from './torch-checkpoint.js';
 import type { TokenizerFiles } from './tokenizer-files.js';
 import type { RowMap } from '../families/index.js';
 import type { Rotation } from '../rotation.js';
@@ -98,23 +99,25 @@ async function exists(path: string): Promise<boolean> {
   );
 }
 
+type ReadWeights = (path: string) => Promise<SafetensorsFile>;
+
+/** The ways to store weights, the first that is there counts: one file, or shards with an index. */
+const weightFiles: readonly (readonly [name: string, read: ReadWeights])[] = [
+  ['model.safetensors', readSafetensors],
+  ['pytorch_model.bin', readTorchCheckpoint],
+];
+
 async function openWeights(folder: string): Promise<SafetensorsFile[]> {
-  const whole = join(folder, 'model.safetensors');
-  const indexPath = join(folder, 'model.safetensors.index.json');
-  if (await exists(whole)) return [await readSafetensors(whole)];
-  if (!(await exists(indexPath))) {
-    const old = (await exists(join(folder, 'pytorch_model.bin')))
-      ? ' It has a pytorch_model.bin: save it again as safetensors.'
-      : '';
-    throw new ShiftAddError(
-      'ERR_NOT_FOUND',
-      `${folder} has neither model.safetensors nor model.safetensors.index.json.${old} ${fix}`,
-    );
+  for (const [name, read] of weightFiles) {
+    const whole = join(folder, name);
+    if (await exists(whole)) return [await read(whole)];
+    if (await exists(`${whole}.index.json`)) return openShards(folder, `${whole}.index.json`, read);
   }
-  return openShards(folder, indexPath);
+  const names = weightFiles.flatMap(([name]) => [name, `${name}.index.json`]);
+  throw new ShiftAddError('ERR_NOT_FOUND', `${folder} has none of ${names.join(', ')} and no GGUF file. ${fix}`);
 }
 
-async function openShards(folder: string, indexPath: string): Promise<SafetensorsFile[]> {
+async function openShards(folder: string, indexPath: string, read: ReadWeights): Promise<SafetensorsFile[]> {
   const bad = (what: string): ShiftAddError =>
     new ShiftAddError('ERR_BAD_MODEL_FILE', `${indexPath}: ${what}. Download or copy the model folder again.`);
   const map = (await readJsonFile(indexPath, fix))['weight_map'];
@@ -128,7 +131,7 @@ async function openShards(folder: string, indexPath: string): Promise<Safetensor
   }
   const files: SafetensorsFile[] = [];
   for (const name of [...names].sort()) {
-    const file = await readSafetensors(join(folder, name));
+    const file = await read(join(folder, name));
     for (const tensor of file.tensors.keys()) {
       if (map[tensor] !== name) {
         throw bad(

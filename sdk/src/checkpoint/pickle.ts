@@ -17,7 +17,13 @@ const storageTypes: Readonly<Record<string, string>> = {
   'torch.FloatStorage': 'F32',
   'torch.HalfStorage': 'F16',
   'torch.BFloat16Storage': 'BF16',
+  'torch.DoubleStorage': 'F64',
+  'torch.LongStorage': 'I64',
   'torch.IntStorage': 'I32',
+  'torch.ShortStorage': 'I16',
+  'torch.CharStorage': 'I8',
+  'torch.ByteStorage': 'U8',
+  'torch.BoolStorage': 'BOOL',
 };
 const orderedDict = 'collections.OrderedDict';
 const rebuildTensor = 'torch._utils._rebuild_tensor_v2';
