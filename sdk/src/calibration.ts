@@ -158,7 +158,7 @@ async function encodeLines(
     if (!messages.every((message) => isJsonObject(message) && ('content' in message || 'tool_calls' in message)))
       throw bad('has a message without content');
     try {
-      for (const id of encodeChat(core, messages as unknown as ChatMessage[], false)) ids.push(id);
+      for (const id of encodeChat(core, messages as unknown as ChatMessage[], { addGenerationPrompt: false })) ids.push(id);
     } catch (error) {
       if (!(error instanceof ShiftAddError)) throw error;
       throw new ShiftAddError(error.code, `${place} cannot be encoded. ${error.message}`, error);

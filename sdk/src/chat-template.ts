@@ -10,6 +10,8 @@ export interface ChatMessage {
 }
 
 export interface RenderOptions {
+  /** JSON schemas of functions that the model may call, as the template wants them. Default none. */
+  tools?: object[] | undefined;
   /** Ends with the opening of the assistant's turn. Default true. */
   addGenerationPrompt?: boolean;
 }
@@ -24,14 +26,14 @@ export class ChatTemplate {
   ) {}
 
   /** ERR_CHAT_TEMPLATE: there is none, it cannot be parsed, or it refused the messages (its own sentence). */
-  render(messages: ChatMessage[], { addGenerationPrompt = true }: RenderOptions = {}): string {
+  render(messages: ChatMessage[], { addGenerationPrompt = true, tools }: RenderOptions = {}): string {
     const template = this.parsed();
     try {
       return template.render({
         ...this.specialTokens,
-        messages: messages.map((message) => ({ ...message })),
+        messages: messages.map(withParsedArguments),
         add_generation_prompt: addGenerationPrompt,
-        tools: null,
+        tools: tools ?? null,
         documents: null,
       });
     } catch (error) {
@@ -62,5 +64,32 @@ export class ChatTemplate {
       );
     }
     return this.template;
+  }
+}
+
+/**
+ * Arguments of tool calls as objects: OpenAI clients send them as JSON texts, which templates would escape once more. An empty
+ * text is {}; one that holds no JSON object stays a text.
+ */
+function withParsedArguments(message: ChatMessage): ChatMessage {
+  const calls = message['tool_calls'];
+  if (!Array.isArray(calls)) return { ...message };
+  return {
+    ...message,
+    tool_calls: calls.map((call: { function?: { arguments?: unknown } } | null) => {
+      const text = call?.function?.arguments;
+      if (typeof text !== 'string') return call;
+      return { ...call, function: { ...call!.function, arguments: parseArguments(text) } };
+    }),
+  };
+}
+
+function parseArguments(text: string): unknown {
+  if (text.trim() === '') return {};
+  try {
+    const value: unknown = JSON.parse(text);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? value : text;
+  } catch {
+    return text;
   }
 }

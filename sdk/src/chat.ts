@@ -1,5 +1,5 @@
 /** A conversation: history, and a session whose cache is kept as far as the next prompt begins with the same tokens. */
-import type { ChatMessage } from './chat-template.js';
+import type { ChatMessage, RenderOptions } from './chat-template.js';
 import type { EngineSession } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { startRun, type GenerateOptions, type SamplingOptions } from './generate.js';
@@ -11,6 +11,8 @@ import { Run, type GenerationResult } from './run.js';
 export interface ChatOptions extends SamplingOptions {
   /** The system message. */
   system?: string;
+  /** JSON schemas of functions that the model may call, for templates that take them. */
+  tools?: object[];
   /** In tokens, prompt and answers together. Default: the model's. */
   contextSize?: number;
   maxTokens?: number;
@@ -24,10 +26,11 @@ export type SendOptions = Omit<GenerateOptions, 'addSpecialTokens' | 'parseSpeci
 export function encodeChat(
   { tokenizer, template }: Pick<ModelCore, 'tokenizer' | 'template'>,
   messages: ChatMessage[],
-  addGenerationPrompt = true,
+  { addGenerationPrompt = true, tools }: RenderOptions = {},
 ): number[] {
   const guarded = messages.map((message) => guardStrings(message, (text) => tokenizer.guard(text)) as ChatMessage);
-  const text = template.render(guarded, { addGenerationPrompt });
+  const guardedTools = tools?.map((tool) => guardStrings(tool, (part) => tokenizer.guard(part)) as object);
+  const text = template.render(guarded, { addGenerationPrompt, tools: guardedTools });
   return tokenizer.begin(tokenizer.encodeGuarded(text));
 }
 
@@ -50,15 +53,17 @@ export class Chat {
   private readonly defaults: SendOptions;
   private readonly contextSize: number;
   private readonly system: ChatMessage[];
+  private readonly tools: object[] | undefined;
 
   constructor(
     private readonly core: ModelCore,
     options: ChatOptions | undefined,
   ) {
-    const { system, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
+    const { system, tools, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
     core.checkOpen();
     this.contextSize = core.contextSizeFor(contextSize);
     this.defaults = defaults;
+    this.tools = tools;
     this.system = system === undefined ? [] : [{ role: 'system', content: system }];
     this.messages = [...this.system];
   }
@@ -86,7 +91,7 @@ export class Chat {
     const before = this.messages;
     this.busy = true;
     const { run, close } = startRun(this.core, {
-      prompt: () => encodeChat(this.core, [...before, turn]),
+      prompt: () => encodeChat(this.core, [...before, turn], { tools: this.tools }),
       continuation: false,
       options: checked,
       contextSize: this.contextSize,

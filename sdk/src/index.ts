@@ -11,7 +11,7 @@ export {
 } from './model.js';
 export type { KvType, Precision } from './engine.js';
 export type { Chat, ChatOptions, SendOptions } from './chat.js';
-export type { ChatMessage } from './chat-template.js';
+export type { ChatMessage, RenderOptions } from './chat-template.js';
 export type { GenerateOptions, SamplingOptions } from './generate.js';
 export type { EnergyUse, FinishReason, GenerationResult, MemoryUse, Run, TextChunk, Timings, Usage } from './run.js';
 export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evaluate.js';

@@ -4,7 +4,7 @@ import { verifyChecksums } from './checkpoint/checksums.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
 import { tokenizerFilesOf, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { Chat, encodeChat, type ChatOptions } from './chat.js';
-import { ChatTemplate, type ChatMessage } from './chat-template.js';
+import { ChatTemplate, type ChatMessage, type RenderOptions } from './chat-template.js';
 import { compareModels, type CompareOptions, type CompareResult } from './compare.js';
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
@@ -140,8 +140,8 @@ export class Model {
   }
 
   /** The prompt ids of messages as a chat would send them. ERR_CHAT_TEMPLATE. */
-  encodeChat(messages: ChatMessage[]): number[] {
-    return encodeChat(this.#core, messages);
+  encodeChat(messages: ChatMessage[], options?: RenderOptions): number[] {
+    return encodeChat(this.#core, messages, options);
   }
 
   /** Perplexity of a text. RangeError for a text below 2 tokens, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE. */

@@ -10,7 +10,7 @@ export type Rule =
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'object'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'object' | 'objects'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -22,6 +22,7 @@ const choice = (among: readonly string[], initial?: string): Rule => ({ kind: 'c
 const signal: Rule = { kind: 'signal' };
 const callback: Rule = { kind: 'callback' };
 const object: Rule = { kind: 'object' };
+const objects: Rule = { kind: 'objects' };
 
 /** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
 export const defaultContextSize = 4096;
@@ -73,6 +74,7 @@ export const chatRules = {
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
   system: text(),
+  tools: objects,
   contextSize: integer(1, 2 ** 31 - 1),
 } as const;
 
@@ -207,6 +209,9 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
       return value;
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
+      return value;
+    case 'objects':
+      if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'object' && entry !== null)) throw wrong('a list of objects');
       return value;
   }
 }

@@ -1,4 +1,4 @@
-// Field reports P2, P4 and P5.
+// Field reports P2 to P5.
 import t from 'tap';
 import { ChatTemplate } from '../../sdk/src/chat-template.js';
 
@@ -17,6 +17,25 @@ t.test('P2: generation tags vanish, blocks are trimmed', async (t) => {
   t.equal(render(blocks, user('hi')), '<user>hi\n<assistant>\n');
 });
 
+t.test('P3: arguments of tool calls are objects', async (t) => {
+  const source =
+    "{% for m in messages %}\n    {%- if m.role == 'tool' %}<t>{{ m.content }}</t>{% elif m.tool_calls %}{{ m.content or '' }}<c>{% for c in m.tool_calls %}{{ c.function.name }}:{{ c.function.arguments | tojson }};{% endfor %}</c>{% else %}{{ m.content }}{% endif %}\n{% endfor %}";
+  const call = (args: unknown) => ({ role: 'assistant', content: null, tool_calls: [{ function: { name: 'f', arguments: args } }] });
+  const wanted = 'q<c>f:{"a": 1, "u": "é/<"};</c><t>7</t>';
+  for (const args of ['{"a":1,"u":"é/<"}', { a: 1, u: 'é/<' }])
+    t.equal(render(source, user('q'), call(args), { role: 'tool', content: '7' }), wanted);
+  t.equal(render(source, call('')), '<c>f:{};</c>', 'no text is no argument');
+  t.equal(render(source, call('{oops')), '<c>f:"{oops";</c>', 'what is no JSON stays a text');
+  t.equal(render(source, call('[1]')), '<c>f:"[1]";</c>');
+});
+
+t.test('tools reach the template', async (t) => {
+  const tools = [{ type: 'function', function: { name: 'f' } }];
+  const template = new ChatTemplate('{% if tools %}{{ tools | tojson }}{% endif %}{{ messages[0].content }}', {});
+  t.equal(template.render([user('q')], { tools }), '[{"type": "function", "function": {"name": "f"}}]q');
+  t.equal(template.render([user('q')]), 'q');
+});
+
 t.test('P4: JSON as Python writes it', async (t) => {
   const tool = {
     type: 'function',
@@ -26,6 +45,12 @@ t.test('P4: JSON as Python writes it', async (t) => {
     render('{{ messages[0].tool | tojson }}', { role: 'x', content: null, tool }),
     `{"type": "function", "function": {"name": "f", "description": "x < y & 'z' / é \u2028", "parameters": {"type": "object", "properties": {}}}}`,
   );
+  t.equal(
+    render("{{ messages[0].tool | tojson(ensure_ascii=True, sort_keys=true, separators=(',',':')) }}", { role: 'x', content: null, tool: { b: 1, a: 'é\u2028' } }),
+    '{"a":"\\u00e9\\u2028","b":1}',
+  );
+  // @huggingface/jinja 0.5.11 writes the literal 1.0 as 1 where Python writes 1.0; values that come from JavaScript have no such form.
+  t.equal(render('{{ [1.5, 0.1, none] | tojson }}', user('')), '[1.5, 0.1, null]');
 });
 
 t.test('P5: what the template raises reaches the caller', async (t) => {
