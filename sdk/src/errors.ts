@@ -20,6 +20,8 @@ export type ErrorCode =
   | 'ERR_TASK_FILE'
   | 'ERR_OUTPUT_EXISTS'
   | 'ERR_WRITE'
+  | 'ERR_HUB'
+  | 'ERR_HUB_ACCESS'
   | 'ERR_CANCELLED';
 
 /** Every failure that is not a wrong argument: a stable `code`, a sentence that names the fix, and its `cause`. */

@@ -22,6 +22,7 @@ export { taskPresets, type TaskPreset } from './task-presets.js';
 export { evaluatePerplexity } from './model.js';
 export { quantizeModel, type QuantizedTensor, type QuantizeResult } from './quantize.js';
 export { importModel, type ImportedTensor, type ImportOptions, type ImportProgress, type ImportResult } from './import.js';
+export { pullModel, type PullOptions, type PullProgress, type PullResult } from './hub/pull.js';
 export type { CalibrationRecord } from './calibration.js';
 export { planQuantization, type PlannedTensor, type QuantizePlan } from './quantize-plan.js';
 export { estimateQuantizationTime, type QuantizeTime } from './quantize-time.js';

@@ -140,6 +140,17 @@ export const quantizeRules = {
   onProgress: callback,
 } as const;
 
+export const pullRules = {
+  revision: text(),
+  file: text(),
+  cache: text(),
+  endpoint: text(),
+  token: text(),
+  offline: flag(),
+  signal,
+  onProgress: callback,
+} as const;
+
 export const importRules = {
   base: text(),
   maxShardBytes: integer(1024, Number.MAX_SAFE_INTEGER, 2_000_000_000),

@@ -5,13 +5,17 @@ import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { isGgufPath } from './checkpoint/model-folder.js';
 import { ShiftAddError } from './errors.js';
+import { parseRepository, pullModel } from './hub/pull.js';
 import { packageRoot } from './native-path.js';
 import { show } from './options.js';
 
 /** The model that is used when none is named. */
 export const defaultModelName = 'smollm2-135m-instruct';
 
-/** The absolute path of a model folder or GGUF file. ERR_NOT_FOUND lists the places that were looked at. */
+/**
+ * The absolute path of a model folder or GGUF file. A repository of the Hub (owner/name, owner/name@revision) is taken from
+ * the cache, or pulled when it is not there. ERR_NOT_FOUND lists the places that were looked at; ERR_HUB, ERR_HUB_ACCESS.
+ */
 export async function resolveModel(nameOrPath: string | URL = defaultModelName): Promise<string> {
   if (!(typeof nameOrPath === 'string' || nameOrPath instanceof URL) || String(nameOrPath) === '') {
     throw new TypeError(`Expected a folder, a file URL or a model name but received ${show(nameOrPath)}`);
@@ -35,6 +39,17 @@ export async function resolveModel(nameOrPath: string | URL = defaultModelName):
   const fix = isName
     ? `Pass the path of a model folder, or install one with "npm install @shiftadd/${text}".`
     : 'Pass the path of a model folder or of a GGUF file.';
+  if (!isUrl && parseRepository(text) !== null) {
+    // What was pulled once needs no network; `pullModel` looks for a newer commit.
+    const cached = await pullModel(text, { offline: true }).catch(() => null);
+    if (cached !== null) return cached.path;
+    return (
+      await pullModel(text).catch((error: unknown) => {
+        if (error instanceof ShiftAddError) error.message = `There is no folder ${path}, and ${text} could not be pulled: ${error.message}`;
+        throw error;
+      })
+    ).path;
+  }
   throw new ShiftAddError('ERR_NOT_FOUND', `There is no model ${show(text)}. Looked at: ${looked.join(', ')}. ${fix}`);
 }
 

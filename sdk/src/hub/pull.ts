@@ -1,0 +1,138 @@
+/** Downloads a model from the Hugging Face Hub into the cache that other tools share. */
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ShiftAddError } from '../errors.js';
+import { pullRules, readOptions, show } from '../options.js';
+import { defaultCache, RepositoryCache } from './cache.js';
+import { HubClient, type RepositoryFile } from './client.js';
+import { download } from './download.js';
+
+export interface PullOptions {
+  /** Branch, tag or commit. Default `main`, or what follows @ in the name. */
+  revision?: string;
+  /** One file of the repository, such as one GGUF file of many. Default: the weights that the folder has. */
+  file?: string;
+  /** Default HF_HUB_CACHE, or `hub` below HF_HOME (~/.cache/huggingface). */
+  cache?: string;
+  /** Default HF_ENDPOINT, else https://huggingface.co. */
+  endpoint?: string;
+  /** Default HF_TOKEN. */
+  token?: string;
+  /** Use what the cache has and ask no server. Default true where HF_HUB_OFFLINE is 1. */
+  offline?: boolean;
+  /** Aborting rejects with the signal's reason; what has come stays, and the same call goes on with it. */
+  signal?: AbortSignal;
+  onProgress?: (progress: PullProgress) => void;
+}
+
+export interface PullProgress {
+  /** The file that is coming. */
+  file: string;
+  /** Over all files; `totalBytes` counts those whose size is known. */
+  doneBytes: number;
+  totalBytes: number;
+}
+
+export interface PullResult {
+  /** For `loadModel`: the folder, or the GGUF file. */
+  path: string;
+  repository: string;
+  commit: string;
+  files: { name: string; bytes: number }[];
+}
+
+/** Of a folder, beside the weights. */
+const sideFiles = /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map)\.json$|^chat_template\.jinja$/;
+const wholeWeights = ['model.safetensors', 'pytorch_model.bin'];
+
+/** "owner/name" or "owner/name@revision"; null for anything else. */
+export function parseRepository(text: string): { repository: string; revision: string | null } | null {
+  const match = /^([A-Za-z0-9][\w.-]{0,95}\/[A-Za-z0-9][\w.-]{0,95})(?:@([\w./-]{1,200}))?$/.exec(text);
+  if (match === null || /\.\.|\.gguf$/.test(text)) return null;
+  return { repository: match[1]!, revision: match[2] ?? null };
+}
+
+/**
+ * Downloads what `loadModel` needs of a repository: config, tokenizer, and weights as safetensors, torch files or one GGUF
+ * file. What the cache has is not fetched again. Rejects with ERR_HUB, ERR_HUB_ACCESS, ERR_NOT_FOUND, ERR_WRITE, TypeError or
+ * the signal's reason.
+ */
+export async function pullModel(name: string, options?: PullOptions): Promise<PullResult> {
+  const checked = readOptions<PullOptions>(pullRules, options, 'pullModel');
+  const parsed = typeof name === 'string' ? parseRepository(name) : null;
+  if (parsed === null) throw new TypeError(`Expected a repository such as "HuggingFaceTB/SmolLM2-135M-Instruct" but received ${show(name)}`);
+  const { repository } = parsed;
+  const revision = checked.revision ?? parsed.revision ?? 'main';
+  if (/\.\.|^\/|\\/.test(revision)) throw new TypeError(`Expected a branch, tag or commit for revision but received ${show(revision)}`);
+  const { signal, onProgress } = checked;
+  signal?.throwIfAborted();
+  const cache = new RepositoryCache(checked.cache ?? defaultCache(), repository);
+  if (checked.offline ?? process.env['HF_HUB_OFFLINE'] === '1') return fromCache(cache, repository, revision, checked.file);
+  const token = checked.token ?? process.env['HF_TOKEN'] ?? '';
+  const client = new HubClient({
+    endpoint: checked.endpoint ?? process.env['HF_ENDPOINT'] ?? 'https://huggingface.co',
+    token: token === '' ? null : token,
+    signal,
+  });
+  const { commit, files: all } = await client.list(repository, revision);
+  const files = chooseFiles(repository, all, checked.file);
+  const totalBytes = files.reduce((sum, { bytes }) => sum + (bytes ?? 0), 0);
+  let doneBytes = 0;
+  const placed: PullResult['files'] = [];
+  // The config comes last: a folder without one does not look like a model.
+  for (const file of files) {
+    const onBytes = (bytes: number): void => onProgress?.({ file: file.name, doneBytes: doneBytes + bytes, totalBytes });
+    onBytes(0);
+    const hash = await download({ client, cache, repository, commit, file, signal, onBytes });
+    const { size } = await stat(cache.blob(hash));
+    doneBytes += size;
+    placed.push({ name: file.name, bytes: size });
+    await cache.place(commit, file.name, hash);
+  }
+  await cache.writeCommit(revision, commit);
+  return { path: pathOf(cache, commit, files), repository, commit, files: placed };
+}
+
+function pathOf(cache: RepositoryCache, commit: string, files: { name: string }[]): string {
+  const gguf = files.find(({ name }) => name.endsWith('.gguf'));
+  return gguf === undefined ? cache.snapshot(commit) : join(cache.snapshot(commit), gguf.name);
+}
+
+async function fromCache(cache: RepositoryCache, repository: string, revision: string, file: string | undefined): Promise<PullResult> {
+  const commit = await cache.commitOf(revision);
+  const missing = (what: string): ShiftAddError =>
+    new ShiftAddError('ERR_NOT_FOUND', `The cache has no ${what} of ${repository}@${revision}, and no server is asked (offline). Pull it once while online.`);
+  if (commit === null) throw missing('copy');
+  const names = await readdir(cache.snapshot(commit)).catch((): string[] => []);
+  const wanted = file ?? (names.includes('config.json') ? 'config.json' : names.find((name) => name.endsWith('.gguf')));
+  if (wanted === undefined || !(await stat(join(cache.snapshot(commit), wanted)).catch(() => null))) throw missing(file ?? 'model');
+  const found = file === undefined && wanted === 'config.json' ? names : [wanted];
+  const files = await Promise.all(found.map(async (name) => ({ name, bytes: (await stat(join(cache.snapshot(commit), name))).size })));
+  return { path: wanted.endsWith('.gguf') ? join(cache.snapshot(commit), wanted) : cache.snapshot(commit), repository, commit, files };
+}
+
+/** ERR_NOT_FOUND says what the repository has instead. */
+function chooseFiles(repository: string, all: RepositoryFile[], file: string | undefined): RepositoryFile[] {
+  const names = all.map(({ name }) => name);
+  const ggufs = names.filter((name) => /\.gguf$/i.test(name));
+  const pick = (test: (name: string) => boolean): RepositoryFile[] => all.filter(({ name }) => test(name));
+  if (file !== undefined) {
+    if (!names.includes(file)) {
+      const near = ggufs.length > 0 ? ` Its GGUF files: ${ggufs.join(', ')}.` : '';
+      throw new ShiftAddError('ERR_NOT_FOUND', `${repository} has no file ${file}.${near}`);
+    }
+    const parts = /^(.*)-\d{5}-of-(\d{5})\.gguf$/i.exec(file);
+    return pick((name) => name === file || (parts !== null && name.startsWith(`${parts[1]}-`) && name.endsWith(`-of-${parts[2]}.gguf`)));
+  }
+  for (const whole of wholeWeights) {
+    const [stem, ending] = [whole.slice(0, whole.lastIndexOf('.')), whole.slice(whole.lastIndexOf('.'))];
+    const shard = new RegExp(`^${stem}-\\d{5}-of-\\d{5}\\${ending}$`);
+    const weights = names.includes(whole) ? pick((name) => name === whole) : pick((name) => shard.test(name) || name === `${whole}.index.json`);
+    if (weights.length === 0 || !names.includes('config.json')) continue;
+    const side = pick((name) => sideFiles.test(name) && name !== 'config.json');
+    return [...side, ...weights, ...pick((name) => name === 'config.json')];
+  }
+  if (ggufs.length === 1) return pick((name) => name === ggufs[0]);
+  if (ggufs.length > 1) throw new ShiftAddError('ERR_NOT_FOUND', `${repository} has several GGUF files; choose one with file (--file): ${ggufs.join(', ')}.`);
+  throw new ShiftAddError('ERR_NOT_FOUND', `${repository} has no weights that this version reads: none of ${wholeWeights.join(', ')}, their shards, or a GGUF file.`);
+}
