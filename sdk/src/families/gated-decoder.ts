@@ -113,10 +113,6 @@ function listTensors(family: GatedDecoder, layers: number, tied: boolean, sizes:
   const list = new TensorList((layer) => `model.layers.${layer}.`);
   list.add('model.embed_tokens.weight', Role.embedding, [vocabulary, hidden]);
   for (let layer = 0; layer < layers; layer++) {
-    const linear = (name: string, role: number, rows: Size, columns: Size, biasRole: number | null): void => {
-      list.matrix(layer, name, role, rows, columns);
-      if (biasRole !== null) list.vector(layer, `${name}.bias`, biasRole, rows);
-    };
     const fused = (from: string, parts: readonly (readonly [string, number, Size])[]): void => {
       const total = parts.reduce((sum, [, , { value }]) => sum + value, 0);
       let first = 0;
@@ -136,12 +132,12 @@ function listTensors(family: GatedDecoder, layers: number, tied: boolean, sizes:
       ['mlp.up_proj', Role.up, feedForward, Role.upBias],
     ] as const;
     if (family.fused) fused('self_attn.qkv_proj', inputs.map(([name, role, rows]) => [name, role, rows] as const));
-    else for (const [name, role, rows, bias] of inputs) linear(name, role, rows, hidden, biases.input ? bias : null);
+    else for (const [name, role, rows, bias] of inputs) list.linear(layer, name, [role, biases.input ? bias : null], rows, hidden);
     if (family.headNorms) {
       list.vector(layer, 'self_attn.q_norm.weight', Role.queryNorm, headSize, added);
       list.vector(layer, 'self_attn.k_norm.weight', Role.keyNorm, headSize, added);
     }
-    linear('self_attn.o_proj', Role.attentionOutput, hidden, queries, biases.output ? Role.attentionOutputBias : null);
+    list.linear(layer, 'self_attn.o_proj', [Role.attentionOutput, biases.output ? Role.attentionOutputBias : null], hidden, queries);
     if (family.fourNorms) {
       list.vector(layer, 'post_attention_layernorm.weight', Role.postAttentionNorm, hidden, added);
       list.vector(layer, 'pre_feedforward_layernorm.weight', Role.feedForwardNorm, hidden, added);
@@ -150,8 +146,8 @@ function listTensors(family: GatedDecoder, layers: number, tied: boolean, sizes:
       list.vector(layer, 'post_attention_layernorm.weight', Role.feedForwardNorm, hidden, added);
     }
     if (family.fused) fused('mlp.gate_up_proj', expansions.map(([name, role, rows]) => [name, role, rows] as const));
-    else for (const [name, role, rows, bias] of expansions) linear(name, role, rows, hidden, biases.feedForward ? bias : null);
-    linear('mlp.down_proj', Role.down, hidden, feedForward, biases.feedForward ? Role.downBias : null);
+    else for (const [name, role, rows, bias] of expansions) list.linear(layer, name, [role, biases.feedForward ? bias : null], rows, hidden);
+    list.linear(layer, 'mlp.down_proj', [Role.down, biases.feedForward ? Role.downBias : null], hidden, feedForward);
   }
   list.add('model.norm.weight', Role.finalNorm, [hidden], added);
   if (!tied) list.add('lm_head.weight', Role.head, [vocabulary, hidden]);

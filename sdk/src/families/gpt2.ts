@@ -28,22 +28,16 @@ export const gpt2: Family = {
     list.add('transformer.wpe.weight', Role.positionEmbedding, [{ value: contextLimit, rule: 'n_positions' }, hidden]);
     const { rows, parts } = thirds(sizes.heads, sizes.headSize, hidden.rule);
     for (let layer = 0; layer < sizes.layers; layer++) {
-      const linear = (name: string, role: number, biasRole: number, out: Size, columns: Size): void => {
-        list.transposed(layer, name, role, out, columns);
-        list.vector(layer, `${name}.bias`, biasRole, out);
-      };
-      list.vector(layer, 'ln_1.weight', Role.attentionNorm, hidden);
-      list.vector(layer, 'ln_1.bias', Role.attentionNormBias, hidden);
+      list.layerNorm(layer, 'ln_1', [Role.attentionNorm, Role.attentionNormBias], hidden);
       parts.forEach(([name, role, biasRole], i) => {
         const from = { total: 3 * rows.value, first: i * rows.value };
         list.part(layer, `attn.${name}.weight`, role, rows, hidden, { name: 'attn.c_attn.weight', ...from, transposed: true });
         list.part(layer, `attn.${name}.bias`, biasRole, rows, null, { name: 'attn.c_attn.bias', ...from });
       });
-      linear('attn.c_proj', Role.attentionOutput, Role.attentionOutputBias, hidden, hidden);
-      list.vector(layer, 'ln_2.weight', Role.feedForwardNorm, hidden);
-      list.vector(layer, 'ln_2.bias', Role.feedForwardNormBias, hidden);
-      linear('mlp.c_fc', Role.up, Role.upBias, feedForward, hidden);
-      linear('mlp.c_proj', Role.down, Role.downBias, hidden, feedForward);
+      list.transposed(layer, 'attn.c_proj', [Role.attentionOutput, Role.attentionOutputBias], hidden, hidden);
+      list.layerNorm(layer, 'ln_2', [Role.feedForwardNorm, Role.feedForwardNormBias], hidden);
+      list.transposed(layer, 'mlp.c_fc', [Role.up, Role.upBias], feedForward, hidden);
+      list.transposed(layer, 'mlp.c_proj', [Role.down, Role.downBias], hidden, feedForward);
     }
     list.add('transformer.ln_f.weight', Role.finalNorm, [hidden]);
     list.add('transformer.ln_f.bias', Role.finalNormBias, [hidden]);

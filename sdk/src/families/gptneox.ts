@@ -27,23 +27,17 @@ export const gptneox: Family = {
     list.add('gpt_neox.embed_in.weight', Role.embedding, [vocabulary, hidden]);
     const { rows, parts } = thirds(sizes.heads, sizes.headSize, hidden.rule);
     for (let layer = 0; layer < sizes.layers; layer++) {
-      const linear = (name: string, role: number, biasRole: number | null, out: Size, columns: Size): void => {
-        list.matrix(layer, name, role, out, columns);
-        if (biasRole !== null) list.vector(layer, `${name}.bias`, biasRole, out);
-      };
-      list.vector(layer, 'input_layernorm.weight', Role.attentionNorm, hidden);
-      list.vector(layer, 'input_layernorm.bias', Role.attentionNormBias, hidden);
+      list.layerNorm(layer, 'input_layernorm', [Role.attentionNorm, Role.attentionNormBias], hidden);
       // Head by head: the rows of its query, its key, its value.
       parts.forEach(([name, role, biasRole], i) => {
         const from = { total: 3 * rows.value, first: i * sizes.headSize, run: sizes.headSize, every: 3 * sizes.headSize };
         list.part(layer, `attention.${name}.weight`, role, rows, hidden, { name: 'attention.query_key_value.weight', ...from });
         if (attentionBias) list.part(layer, `attention.${name}.bias`, biasRole, rows, null, { name: 'attention.query_key_value.bias', ...from });
       });
-      linear('attention.dense', Role.attentionOutput, attentionBias ? Role.attentionOutputBias : null, hidden, hidden);
-      list.vector(layer, 'post_attention_layernorm.weight', Role.feedForwardNorm, hidden);
-      list.vector(layer, 'post_attention_layernorm.bias', Role.feedForwardNormBias, hidden);
-      linear('mlp.dense_h_to_4h', Role.up, Role.upBias, feedForward, hidden);
-      linear('mlp.dense_4h_to_h', Role.down, Role.downBias, hidden, feedForward);
+      list.linear(layer, 'attention.dense', [Role.attentionOutput, attentionBias ? Role.attentionOutputBias : null], hidden, hidden);
+      list.layerNorm(layer, 'post_attention_layernorm', [Role.feedForwardNorm, Role.feedForwardNormBias], hidden);
+      list.linear(layer, 'mlp.dense_h_to_4h', [Role.up, Role.upBias], feedForward, hidden);
+      list.linear(layer, 'mlp.dense_4h_to_h', [Role.down, Role.downBias], hidden, feedForward);
     }
     list.add('gpt_neox.final_layer_norm.weight', Role.finalNorm, [hidden]);
     list.add('gpt_neox.final_layer_norm.bias', Role.finalNormBias, [hidden]);

@@ -35,22 +35,14 @@ export const opt: Family = {
       list.add('model.decoder.project_out.weight', Role.projectOut, [embedding, hidden]);
     }
     for (let layer = 0; layer < sizes.layers; layer++) {
-      const linear = (name: string, role: number, biasRole: number, rows: Size, columns: Size): void => {
-        list.matrix(layer, name, role, rows, columns);
-        list.vector(layer, `${name}.bias`, biasRole, rows);
-      };
-      const norm = (name: string, role: number, biasRole: number): void => {
-        list.vector(layer, `${name}.weight`, role, hidden);
-        list.vector(layer, `${name}.bias`, biasRole, hidden);
-      };
-      norm('self_attn_layer_norm', Role.attentionNorm, Role.attentionNormBias);
-      linear('self_attn.q_proj', Role.query, Role.queryBias, hidden, hidden);
-      linear('self_attn.k_proj', Role.key, Role.keyBias, hidden, hidden);
-      linear('self_attn.v_proj', Role.value, Role.valueBias, hidden, hidden);
-      linear('self_attn.out_proj', Role.attentionOutput, Role.attentionOutputBias, hidden, hidden);
-      norm('final_layer_norm', Role.feedForwardNorm, Role.feedForwardNormBias);
-      linear('fc1', Role.up, Role.upBias, feedForward, hidden);
-      linear('fc2', Role.down, Role.downBias, hidden, feedForward);
+      list.layerNorm(layer, 'self_attn_layer_norm', [Role.attentionNorm, Role.attentionNormBias], hidden);
+      list.linear(layer, 'self_attn.q_proj', [Role.query, Role.queryBias], hidden, hidden);
+      list.linear(layer, 'self_attn.k_proj', [Role.key, Role.keyBias], hidden, hidden);
+      list.linear(layer, 'self_attn.v_proj', [Role.value, Role.valueBias], hidden, hidden);
+      list.linear(layer, 'self_attn.out_proj', [Role.attentionOutput, Role.attentionOutputBias], hidden, hidden);
+      list.layerNorm(layer, 'final_layer_norm', [Role.feedForwardNorm, Role.feedForwardNormBias], hidden);
+      list.linear(layer, 'fc1', [Role.up, Role.upBias], feedForward, hidden);
+      list.linear(layer, 'fc2', [Role.down, Role.downBias], hidden, feedForward);
     }
     if (finalNorm) {
       list.add('model.decoder.final_layer_norm.weight', Role.finalNorm, [hidden]);

@@ -28,8 +28,21 @@ export class TensorList {
     this.push(`${this.block(layer)}${name}.weight`, role, layer, [rows, columns], {});
   }
 
-  /** Stored as [columns, rows]. */
-  transposed(layer: number, name: string, role: number, rows: Size, columns: Size): void {
+  /** A matrix and, unless `biasRole` is null, its bias. */
+  linear(layer: number, name: string, [role, biasRole]: readonly [number, number | null], rows: Size, columns: Size): void {
+    this.matrix(layer, name, role, rows, columns);
+    if (biasRole !== null) this.vector(layer, `${name}.bias`, biasRole, rows);
+  }
+
+  /** The gain and bias of a layer norm. */
+  layerNorm(layer: number, name: string, [gainRole, biasRole]: readonly [number, number], size: Size): void {
+    this.vector(layer, `${name}.weight`, gainRole, size);
+    this.vector(layer, `${name}.bias`, biasRole, size);
+  }
+
+  /** The same as `linear`, stored as [columns, rows]. */
+  transposed(layer: number, name: string, [role, biasRole]: readonly [number, number], rows: Size, columns: Size): void {
+    this.vector(layer, `${name}.bias`, biasRole, rows);
     const whole = `${this.block(layer)}${name}.weight`;
     const stored = { name: whole, shape: [columns.value, rows.value], rows: inOrder, transposed: true };
     this.push(whole, role, layer, [rows, columns], { stored });
