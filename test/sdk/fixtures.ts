@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { readSafetensors } from '../../sdk/src/checkpoint/safetensors.js';
 
-const root = resolve('test/fixtures');
+export const root = resolve('test/fixtures');
 export const stories = join(root, 'stories-260k');
 export const families = join(root, 'families');
 export const llama = join(root, 'families', 'llama');
