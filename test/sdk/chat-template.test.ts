@@ -1,6 +1,8 @@
 // Field reports P2 to P5.
+import { readFileSync } from 'node:fs';
 import t from 'tap';
 import { ChatTemplate } from '../../sdk/src/chat-template.js';
+import { join, root } from './fixtures.js';
 
 const render = (source: string, ...messages: any[]) => new ChatTemplate(source, {}).render(messages);
 const user = (content: string) => ({ role: 'user', content });
@@ -69,4 +71,16 @@ t.test('a broken template fails when it is used', async (t) => {
     code: 'ERR_CHAT_TEMPLATE',
     message: /no chat template/,
   });
+});
+
+// Templates in the form that the families publish them, and what transformers 5.24 made of them.
+t.test('templates of the families', async (t) => {
+  const { templates, cases } = JSON.parse(readFileSync(join(root, 'chat-templates.json'), 'utf8'));
+  for (const { template, chat, messages, tools, generation, text, error } of cases) {
+    const name = `${template}: ${chat}${generation ? ', generation' : ''}`;
+    const made = new ChatTemplate(templates[template], { bos_token: '<bos>', eos_token: '<eos>' });
+    const options = { addGenerationPrompt: generation, ...(tools === null ? {} : { tools }) };
+    if (error === null) t.equal(made.render(messages, options), text, name);
+    else t.throws(() => made.render(messages, options), { code: 'ERR_CHAT_TEMPLATE', message: new RegExp(error.slice(0, 30)) }, name);
+  }
 });

@@ -162,6 +162,19 @@ t.test('what this version cannot run is named', async (t) => {
     tensor.name.endsWith('q_proj.weight') ? [{ ...tensor, dtype: 'I16' }] : [tensor],
   );
   await t.rejects(open(folder), { code: 'ERR_UNSUPPORTED_MODEL', message: /q_proj\.weight is I16/ });
+  // L6: types that would have to be scaled or mean something else.
+  for (const dtype of ['F8_E4M3', 'I8', 'BOOL', 'F64']) {
+    const other = await copyOf(t, llama);
+    const file = join(other, 'model.safetensors');
+    await rewrite(file, (tensor, data) => {
+      if (tensor.name !== 'model.layers.1.mlp.up_proj.weight') return [tensor];
+      const bytes = dtype === 'F64' ? data.length * 4 : data.length / 2;
+      return [{ ...tensor, dtype, bytes, data: () => [new Uint8Array(bytes)] }];
+    });
+    await t.rejects(open(other), { code: 'ERR_UNSUPPORTED_MODEL', message: new RegExp(`layers\\.1\\.mlp\\.up_proj\\.weight is ${dtype}`) });
+    await rewrite(file, (tensor) => [{ ...tensor, ...(tensor.name.includes('up_proj') ? { name: `${tensor.name}_scale_inv` } : {}) }]);
+    await t.rejects(open(other), { code: /ERR_(UNSUPPORTED_MODEL|BAD_MODEL_FILE)/ });
+  }
 });
 
 t.test('shards', async (t) => {
@@ -198,6 +211,13 @@ t.test('shards', async (t) => {
   }
   await write({ ...map, extra: 'c.safetensors' });
   await t.rejects(open(folder), { code: 'ERR_NOT_FOUND', message: /c\.safetensors/ });
+});
+
+t.test('other kinds of tokenizers', async (t) => {
+  const folder = await copyOf(t, stories);
+  await rm(join(folder, 'tokenizer.json'));
+  await writeFile(join(folder, 'tokenizer.model'), 'x');
+  await t.rejects(loadModel(folder), { code: 'ERR_NOT_FOUND', message: /has tokenizer\.model alone; convert it: python3 -c/ });
 });
 
 t.test('missing files are named', async (t) => {

@@ -1,5 +1,5 @@
 /** Reads tokenizer.json, tokenizer_config.json and the chat template of a model folder. */
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShiftAddError, fromFileSystem } from '../errors.js';
 import { isJsonObject, readJsonFile, readOptionalJsonFile, type Json, type JsonObject } from './json-file.js';
@@ -29,7 +29,11 @@ export async function tokenizerFilesOf(model: { path: string; tokenizer: Tokeniz
 /** ERR_NOT_FOUND and ERR_TOKENIZER name the file. */
 export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles> {
   const path = join(folder, 'tokenizer.json');
-  const fix = 'Copy tokenizer.json from the checkpoint that the model was made from.';
+  const others = await otherTokenizers(folder);
+  const fix =
+    others.length === 0
+      ? 'Copy tokenizer.json from the checkpoint that the model was made from.'
+      : `The folder has ${others.join(' and ')} alone; convert it: python3 -c "from transformers import AutoTokenizer; AutoTokenizer.from_pretrained('${folder}').save_pretrained('${folder}')"`;
   const tokenizer = await asTokenizerError(readJsonFile(path, fix));
   const config = (await asTokenizerError(readOptionalJsonFile(join(folder, 'tokenizer_config.json'), fix))) ?? {};
   return {
@@ -38,6 +42,13 @@ export async function readTokenizerFiles(folder: string): Promise<TokenizerFiles
     config,
     chatTemplate: (await readTemplateFile(folder)) ?? templateOf(config['chat_template']),
   };
+}
+
+/** Files of other kinds of tokenizers, where tokenizer.json is missing: SentencePiece, tiktoken, and BPE in two files. */
+async function otherTokenizers(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch((): string[] => []);
+  if (names.includes('tokenizer.json')) return [];
+  return names.filter((name) => /^(tokenizer|spiece|sentencepiece.*)\.model$|\.tiktoken$|^vocab\.json$|^merges\.txt$/.test(name)).sort();
 }
 
 /** Ids of the tokens that are no text; the tokenizer checks the list itself. */
