@@ -10,7 +10,8 @@ import { exactScales } from './checkpoint/scale-codes.js';
 import { openTorchFile } from './checkpoint/torch-file.js';
 import { ShiftAddError, fromFileSystem } from './errors.js';
 import { describeFamily, type FamilySpec, type FamilyTensor } from './families/index.js';
-import { buildModelSpec } from './model-spec.js';
+import { buildModelSpec, type ModelTensor } from './model-spec.js';
+import { distinctTensors } from './packed-bytes.js';
 import { importRules, nearest, readOptions } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
@@ -80,7 +81,7 @@ export async function importModel(latFolder: string, outFolder: string, options?
       `${base.path} is packed. Pass the dense checkpoint that the Lat. checkpoint was made from.`,
     );
   const family = describeFamily(base.config, base.configPath);
-  buildModelSpec(base, family); // refuses a checkpoint with missing or unknown tensors
+  const kept = distinctTensors(buildModelSpec(base, family).tensors.filter(({ wanted }) => partOf(wanted.role) !== 'linearLayers'));
   const files = await findFiles(latFolder, family);
 
   const report = (phase: ImportProgress['phase'], done: number): void => onProgress?.({ phase, done });
@@ -95,9 +96,9 @@ export async function importModel(latFolder: string, outFolder: string, options?
     matrices.push({ name, matrix: await toMatrix(lat, signal, onPlanes) });
   }
   report('write', checkShare);
-  await write(out, latFolder, base, family, matrices, checked);
+  await write(out, latFolder, base, kept, matrices, checked);
   report('write', 1);
-  return { path: out, ...summarize(base, family, matrices), seconds: (performance.now() - started) / 1000 };
+  return { path: out, ...summarize(kept, matrices), seconds: (performance.now() - started) / 1000 };
 }
 
 interface LatFile {
@@ -185,12 +186,11 @@ async function write(
   out: string,
   latFolder: string,
   base: ModelFolder,
-  family: FamilySpec,
+  kept: ModelTensor[],
   matrices: Imported[],
   { maxShardBytes, signal }: ImportOptions,
 ): Promise<void> {
-  const packed = new Set(matrices.map(({ name }) => name));
-  const dense = family.tensors.filter(({ name }) => !packed.has(name)).map(({ name }) => base.stored.get(name)!);
+  const dense = kept.map((tensor) => tensor.dense!);
   await writeFolder(out, signal, (partial) =>
     writePackedFolder(partial, {
       source: base,
@@ -215,8 +215,7 @@ async function write(
 }
 
 function summarize(
-  base: ModelFolder,
-  family: FamilySpec,
+  kept: ModelTensor[],
   matrices: Imported[],
 ): Pick<ImportResult, 'bitsPerWeight' | 'bytes' | 'tensors'> {
   const bytes: WeightBytes = { linearLayers: 0, embedding: 0, head: 0, norms: 0, total: 0 };
@@ -230,10 +229,9 @@ function summarize(
     linearWeights += rows * columns;
     return { name, planes, groupRows, scaleType, bytes: size, bitsPerWeight: (size * 8) / (rows * columns) };
   });
-  for (const { name, role } of family.tensors) {
-    if (partOf(role) === 'linearLayers') continue;
-    const size = base.stored.get(name)!.bytes;
-    bytes[partOf(role)] += size;
+  for (const { wanted, dense } of kept) {
+    const size = dense!.bytes;
+    bytes[partOf(wanted.role)] += size;
     bytes.total += size;
   }
   return { bitsPerWeight: (bytes.linearLayers * 8) / linearWeights, bytes, tensors };

@@ -19,10 +19,14 @@ export function packedBytes(
   return planeData + scales + (rowScales ? rows * 2 : 0);
 }
 
-/** Tensors that stay dense, each stored one once. */
+/** Each stored tensor once, also where it holds parts of several. */
+export function distinctTensors(tensors: readonly ModelTensor[]): ModelTensor[] {
+  return [...new Map(tensors.map((tensor) => [tensor.dense!.name, tensor])).values()];
+}
+
+/** Tensors that stay dense when a model is packed. */
 export function keptTensors(tensors: readonly ModelTensor[]): ModelTensor[] {
-  const seen = new Set<string>();
-  return tensors.filter(({ wanted, dense }) => partOf(wanted.role) === 'norms' && !seen.has(dense!.name) && seen.add(dense!.name));
+  return distinctTensors(tensors.filter(({ wanted }) => partOf(wanted.role) === 'norms'));
 }
 
 /** Bytes of the tensors that stay dense: fp32 when tuned, fp16 where a rotation made them 1, else as the checkpoint has them. */

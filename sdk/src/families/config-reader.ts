@@ -12,7 +12,7 @@ const neutral = [
   /^(architectures|auto_map|dtype|torch_dtype|model_type|tokenizer_class|name_or_path|transformers|license)$/,
   /^(use_cache|cache_implementation|is_decoder|is_encoder_decoder|tie_word_embeddings|problem_type|finetuning_task)$/,
   /^(id2label|label2id|num_labels|task_specific_params|prefix|torchscript|return_dict|pruned_heads|chunk_size_feed_forward)$/,
-  /^(output_|summary_|classifier_|gradient_checkpointing|use_bfloat16|unsloth)/,
+  /^(output_|summary_|classifier_|gradient_checkpointing|use_bfloat16|unsloth|transformers\.js_config$|is_llama_config$)/,
   /^(quantization_config|pad_token|bos_token|eos_token|pretrained|vocab_file)$/,
 ];
 

@@ -11,6 +11,7 @@ export const llama: Family = {
     reader.choice('hidden_act', { silu: Activation.silu }, 'silu');
     reader.only('pretraining_tp', 1);
     reader.only('sliding_window');
+    reader.only('rope_interleaved', false);
     const attention = reader.flag('attention_bias', false);
     const feedForward = reader.flag('mlp_bias', false);
     return describeGatedDecoder(reader, { modelType: 'llama', biases: { input: attention, output: attention, feedForward } });

@@ -11,6 +11,9 @@ export const phi3: Family = {
     reader.choice('hidden_act', { silu: Activation.silu }, 'silu');
     reader.only('attention_bias', false);
     reader.only('lm_head_bias', false);
+    reader.only('mlp_bias', false);
+    reader.only('full_attn_mod', 1);
+    reader.only('interpolate_factor', 1);
     reader.ignore('original_max_position_embeddings'); // of longrope
     const window = reader.field('sliding_window') === undefined ? 0 : reader.count('sliding_window');
     return describeGatedDecoder(reader, {

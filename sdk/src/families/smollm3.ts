@@ -10,7 +10,7 @@ export const smollm3: Family = {
   describe(config, configPath) {
     const reader = new ConfigReader(config, configPath);
     reader.choice('hidden_act', { silu: Activation.silu }, 'silu');
-    reader.only('pretraining_tp', 1);
+    reader.ignore('pretraining_tp', 'max_window_layers');
     const attention = reader.flag('attention_bias', false);
     const feedForward = reader.flag('mlp_bias', false);
     return describeGatedDecoder(reader, {
