@@ -111,6 +111,20 @@ t.test('windows and layers', async (t) => {
   }
 });
 
+t.test('sizes that would fill the memory with lists', async (t) => {
+  for (const [fixture, fields] of [
+    ['llama', { num_hidden_layers: 2 ** 31 - 1 }],
+    ['llama', { head_dim: 2 ** 30 }],
+    ['llama', { hidden_size: 2 ** 31 - 4, head_dim: null }],
+    ['bloom', { n_layer: 1e9 }],
+    ['bloom', { n_head: 2 ** 30, hidden_size: 2 ** 30 }],
+    ['gptneox', { hidden_size: 2 ** 31 - 4 }],
+  ] as const) {
+    const path = await edited(t, fixture, (config) => Object.assign(config, fields));
+    await t.rejects(described(path), { code: 'ERR_BAD_MODEL_FILE', message: /at most 4096/ }, JSON.stringify(fields));
+  }
+});
+
 t.test('ALiBi slopes', async (t) => {
   t.same(alibiSlopes(4), [0.25, 0.0625, 0.015625, 0.00390625]);
   t.same(alibiSlopes(6), [0.25, 0.0625, 0.015625, 0.00390625, 0.5, 0.125]);

@@ -1,5 +1,6 @@
 // Damaged model files, from opening to a first token: each is refused with a typed error or runs; nothing crashes, hangs or
-// takes much memory. SHIFTADD_FUZZ_SECONDS (default 3) for each kind of file; SHIFTADD_FUZZ_SEED for other damage.
+// takes much memory. SHIFTADD_FUZZ_SECONDS (default 3) for each kind of file, or for SHIFTADD_FUZZ_FILE (such as model.gguf)
+// alone; SHIFTADD_FUZZ_SEED for other damage.
 import { copyFile, mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import t from 'tap';
 import { openModelFolder } from '../../sdk/src/checkpoint/model-folder.js';
@@ -89,6 +90,7 @@ const kinds: [name: string, bytes: () => Promise<Uint8Array>, headerBytes: (byte
 ];
 
 for (const [name, make, headerOf] of kinds) {
+  if ((process.env['SHIFTADD_FUZZ_FILE'] ?? name) !== name) continue;
   t.test(name, { timeout: (seconds + 60) * 1000 }, async (t) => {
     const folder = await temporaryFolder(t);
     await mkdir(folder, { recursive: true });

@@ -17,8 +17,9 @@ export const activations: Record<string, number> = {
 /** hidden_size and num_attention_heads under the names of the family. */
 export function readHeads(reader: ConfigReader, names: { hidden: string; heads: string }): { hidden: number; heads: number; headSize: number } {
   const hidden = reader.count(names.hidden);
-  const heads = reader.count(names.heads);
+  const heads = reader.small(names.heads);
   if (hidden % heads !== 0) throw reader.bad(names.heads, `a divisor of ${names.hidden} (${hidden})`);
+  if (hidden / heads > 4096) throw reader.bad(names.hidden, `at most 4096 for each of the ${heads} heads`);
   return { hidden, heads, headSize: hidden / heads };
 }
 

@@ -13,7 +13,7 @@ export const bloom: Family = {
     reader.ignore('n_embed', 'hidden_size', 'skip_bias_add', 'skip_bias_add_qkv', 'bias_dropout_fusion', 'masked_softmax_fusion');
     reader.ignore('attention_softmax_in_fp32', 'slow_but_exact', 'pretraining_tp', 'unk_token_id', 'offset_alibi');
     const heads = reader.field('n_head') === undefined ? 'num_attention_heads' : 'n_head';
-    const sizes = { ...readHeads(reader, { hidden: hiddenName, heads }), layers: reader.count('n_layer') };
+    const sizes = { ...readHeads(reader, { hidden: hiddenName, heads }), layers: reader.small('n_layer') };
     const hidden: Size = { value: sizes.hidden, rule: 'hidden_size' };
     const feedForward: Size = { value: 4 * sizes.hidden, rule: '4 x hidden_size' };
     const vocabulary: Size = { value: reader.count('vocab_size'), rule: 'vocab_size' };

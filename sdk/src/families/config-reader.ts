@@ -16,6 +16,9 @@ const neutral = [
   /^(quantization_config|pad_token|bos_token|eos_token|pretrained|vocab_file)$/,
 ];
 
+/** `parse_model_spec` in core/model_spec.cpp. */
+const mostOfSmall = 4096;
+
 export class ConfigReader {
   private readonly known = new Set<string>();
 
@@ -55,6 +58,13 @@ export class ConfigReader {
     if (typeof value !== 'number' || !Number.isInteger(value) || value < 1 || value > 2 ** 31 - 1) {
       throw this.bad(name, 'a positive integer');
     }
+    return value;
+  }
+
+  /** The same of layers, heads and sizes of heads, for which lists are made: at most what the core takes. */
+  small(name: string, initial?: number): number {
+    const value = this.count(name, initial);
+    if (value > mostOfSmall) throw this.bad(name, `at most ${mostOfSmall}`);
     return value;
   }
 

@@ -39,14 +39,14 @@ export interface GatedDecoder {
 /** ERR_UNSUPPORTED_MODEL and ERR_BAD_MODEL_FILE name the field. */
 export function describeGatedDecoder(reader: ConfigReader, family: GatedDecoder): FamilySpec {
   const hidden = reader.count('hidden_size');
-  const count = reader.count('num_hidden_layers');
-  const heads = reader.count('num_attention_heads');
-  const keyValueHeads = reader.count('num_key_value_heads', family.keyValueHeads ?? heads);
+  const count = reader.small('num_hidden_layers');
+  const heads = reader.small('num_attention_heads');
+  const keyValueHeads = reader.small('num_key_value_heads', family.keyValueHeads ?? heads);
   if (heads % keyValueHeads !== 0) throw reader.bad('num_key_value_heads', `a divisor of num_attention_heads (${heads})`);
   if (family.headSize === undefined && reader.field('head_dim') === undefined && hidden % heads !== 0) {
     throw reader.bad('head_dim', `given, because hidden_size ${hidden} is no multiple of ${heads} heads`);
   }
-  const headSize = reader.count('head_dim', family.headSize ?? hidden / heads);
+  const headSize = reader.small('head_dim', family.headSize ?? hidden / heads);
   if (headSize % 2 !== 0) {
     throw new ShiftAddError('ERR_UNSUPPORTED_MODEL', `${reader.path}: head_dim is ${headSize}; rotary positions need an even head size.`);
   }

@@ -9,7 +9,7 @@ export const gpt2: Family = {
 
   describe(config, configPath) {
     const reader = new ConfigReader(config, configPath);
-    const sizes = { ...readHeads(reader, { hidden: 'n_embd', heads: 'n_head' }), layers: reader.count('n_layer') };
+    const sizes = { ...readHeads(reader, { hidden: 'n_embd', heads: 'n_head' }), layers: reader.small('n_layer') };
     const hidden: Size = { value: sizes.hidden, rule: 'n_embd' };
     const feedForward: Size = { value: reader.count('n_inner', 4 * sizes.hidden), rule: 'n_inner' };
     const vocabulary: Size = { value: reader.count('vocab_size'), rule: 'vocab_size' };

@@ -10,7 +10,7 @@ export const gptneox: Family = {
 
   describe(config, configPath) {
     const reader = new ConfigReader(config, configPath);
-    const sizes = { ...readHeads(reader, { hidden: 'hidden_size', heads: 'num_attention_heads' }), layers: reader.count('num_hidden_layers') };
+    const sizes = { ...readHeads(reader, { hidden: 'hidden_size', heads: 'num_attention_heads' }), layers: reader.small('num_hidden_layers') };
     const hidden: Size = { value: sizes.hidden, rule: 'hidden_size' };
     const feedForward: Size = { value: reader.count('intermediate_size'), rule: 'intermediate_size' };
     const vocabulary: Size = { value: reader.count('vocab_size'), rule: 'vocab_size' };

@@ -12,7 +12,7 @@ export const opt: Family = {
 
   describe(config, configPath) {
     const reader = new ConfigReader(config, configPath);
-    const sizes = { ...readHeads(reader, { hidden: 'hidden_size', heads: 'num_attention_heads' }), layers: reader.count('num_hidden_layers') };
+    const sizes = { ...readHeads(reader, { hidden: 'hidden_size', heads: 'num_attention_heads' }), layers: reader.small('num_hidden_layers') };
     const feedForward: Size = { value: reader.count('ffn_dim'), rule: 'ffn_dim' };
     const vocabulary: Size = { value: reader.count('vocab_size'), rule: 'vocab_size' };
     const embedding: Size = { value: reader.count('word_embed_proj_dim', sizes.hidden), rule: 'word_embed_proj_dim' };
