@@ -28,14 +28,18 @@ export class ChatTemplate {
   /** ERR_CHAT_TEMPLATE: there is none, it cannot be parsed, or it refused the messages (its own sentence). */
   render(messages: ChatMessage[], { addGenerationPrompt = true, tools }: RenderOptions = {}): string {
     const template = this.parsed();
-    try {
-      return template.render({
+    const renderWith = (turns: ChatMessage[]): string =>
+      template.render({
         ...this.specialTokens,
-        messages: messages.map(withParsedArguments),
+        messages: turns,
         add_generation_prompt: addGenerationPrompt,
         tools: tools ?? null,
         documents: null,
       });
+    try {
+      const text = renderWith(messages.map(withParsedArguments));
+      // A template that joins arguments to a text wants them as texts.
+      return text.includes('[object Map]') ? renderWith(messages.map((message) => ({ ...message }))) : text;
     } catch (error) {
       // What a template raises and what fails inside it come alike; the sentence tells them apart.
       throw new ShiftAddError(

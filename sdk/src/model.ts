@@ -219,7 +219,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   let tokenizer: Tokenizer;
   let files: TokenizerFiles;
   try {
-    files = await tokenizerFilesOf(folder);
+    files = await tokenizerFilesOf(folder, family.vocabularySize);
     tokenizer = new Tokenizer(files);
     if (tokenizer.size > family.vocabularySize) {
       throw new ShiftAddError(

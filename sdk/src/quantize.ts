@@ -129,7 +129,7 @@ async function calibrate(
   samples: number,
   report: Report,
 ): Promise<Calibration> {
-  const files = await tokenizerFilesOf(source);
+  const files = await tokenizerFilesOf(source, family.vocabularySize);
   const tokenizer = new Tokenizer(files);
   const template = new ChatTemplate(files.chatTemplate, tokenizer.specialTokens);
   const { calibration: path, window = 512, seed = 1, signal } = options;

@@ -29,6 +29,8 @@ t.test('P3: arguments of tool calls are objects', async (t) => {
   t.equal(render(source, call('')), '<c>f:{};</c>', 'no text is no argument');
   t.equal(render(source, call('{oops')), '<c>f:"{oops";</c>', 'what is no JSON stays a text');
   t.equal(render(source, call('[1]')), '<c>f:"[1]";</c>');
+  const joined = "{% for m in messages %}{% for c in m.tool_calls %}{{ 'json ' + c.function.arguments }}{% endfor %}{% endfor %}";
+  t.equal(render(joined, call('{"a":1}')), 'json {"a":1}', 'a template that joins texts gets the text');
 });
 
 t.test('tools reach the template', async (t) => {

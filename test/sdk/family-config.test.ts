@@ -111,6 +111,22 @@ t.test('windows and layers', async (t) => {
   }
 });
 
+t.test('fields of published configs that change nothing', async (t) => {
+  for (const [fixture, fields] of [
+    ['llama', { is_llama_config: true, rope_interleaved: false, 'transformers.js_config': { a: 1 }, pretraining_tp: 2, max_length: 4096, max_sequence_length: 2048 }],
+    ['gemma2', { sliding_window_size: 16, cache_implementation: 'hybrid' }],
+    ['gpt2', { n_special: 0, predict_special_tokens: true, n_ctx: 128, task_specific_params: {}, summary_use_proj: true }],
+    ['bloom', { offset_alibi: 100, num_attention_heads: 4, seq_length: 2048, masked_softmax_fusion: true }],
+    ['phi3', { full_attn_mod: 1, interpolate_factor: 1, auto_map: {}, lm_head_bias: false }],
+    ['smollm3', { pretraining_tp: 2, max_window_layers: 28 }],
+    ['opt', { prefix: '</s>', init_std: 0.02 }],
+  ] as const)
+    await described(await edited(t, fixture, (config) => Object.assign(config, fields)));
+  await t.rejects(described(await edited(t, 'llama', (config) => (config.rope_interleaved = true))), { message: /rope_interleaved/ });
+  const { family } = await described(await edited(t, 'smollm3', (config) => Object.assign(config, { use_sliding_window: true, sliding_window: 8, layer_types: null })));
+  t.same(family.layerSpecs.map(({ window }) => window), [0, 0, 0, 8], 'windows where there is no rope');
+});
+
 t.test('sizes that would fill the memory with lists', async (t) => {
   for (const [fixture, fields] of [
     ['llama', { num_hidden_layers: 2 ** 31 - 1 }],

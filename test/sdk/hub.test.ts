@@ -162,6 +162,39 @@ t.test('H2: parts that are whole already, or too long', async (t) => {
   }
 });
 
+t.test('two pulls at once, and a lock that was left behind', async (t) => {
+  const { server, cache, pull } = await storiesServer(t);
+  const { content } = server.files.get('model.safetensors')!;
+  await mkdir(join(folderOf(cache), 'blobs'), { recursive: true });
+  await writeFile(join(folderOf(cache), 'blobs', `${sha256(content)}.incomplete.lock`), '999999999');
+  const results = await Promise.all([pull(), pull(), pull()]);
+  t.equal(new Set(results.map(({ path }) => path)).size, 1);
+  t.equal(server.requests.filter(({ url }) => url === '/content/model.safetensors').length, 1);
+  t.equal(sha256(await readFile(join(results[0].path, 'model.safetensors'))), sha256(content));
+  t.same((await readdir(join(folderOf(cache), 'blobs'))).filter((name) => /lock|incomplete/.test(name)), []);
+});
+
+t.test('names that lead out of the cache', async (t) => {
+  const { server, pull } = await storiesServer(t);
+  server.files.clear();
+  for (const name of ['../../../../x.gguf', '/x.gguf', 'a\\..\\x.gguf', 'a/./x.gguf']) server.add(name, 'GGUF', true);
+  await t.rejects(pull(), { code: 'ERR_NOT_FOUND', message: /no weights that this version reads/ });
+});
+
+t.test('what is only half in the cache is pulled', async (t) => {
+  const { server, cache, pull } = await storiesServer(t);
+  const folder = join(folderOf(cache), 'snapshots', commit);
+  await mkdir(folder, { recursive: true });
+  await mkdir(join(folderOf(cache), 'refs'));
+  await writeFile(join(folderOf(cache), 'refs', 'main'), commit);
+  await writeFile(join(folder, 'config.json'), server.files.get('config.json')!.content);
+  await t.rejects(pull({ offline: true }), { code: 'ERR_NOT_FOUND', message: /no complete model/ });
+  await writeFile(join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map: { a: 'model-00001-of-00001.safetensors' } }));
+  await t.rejects(pull({ offline: true }), { code: 'ERR_NOT_FOUND' });
+  for (const name of ['a.gguf', 'b.gguf']) await writeFile(join(folder, name), 'GGUF');
+  await t.rejects(pull({ offline: true }), { code: 'ERR_NOT_FOUND', message: /several GGUF files.*a\.gguf, b\.gguf/ });
+});
+
 t.test('H3: the token stays with the Hub', async (t) => {
   const { server, cache, pull } = await storiesServer(t);
   const other = await new HubServer(repository).start(t);

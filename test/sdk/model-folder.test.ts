@@ -213,6 +213,13 @@ t.test('shards', async (t) => {
   await t.rejects(open(folder), { code: 'ERR_NOT_FOUND', message: /c\.safetensors/ });
 });
 
+t.test('added tokens without a row in the embedding are left out', async (t) => {
+  const folder = await copyOf(t, stories);
+  await editJson(join(folder, 'tokenizer.json'), (tokenizer) => tokenizer.added_tokens.push({ id: 512, content: '<image>', special: true, normalized: false }));
+  await using model = await loadModel(folder);
+  t.notOk(model.tokenizer.encode('<image>').includes(512));
+});
+
 t.test('other kinds of tokenizers', async (t) => {
   const folder = await copyOf(t, stories);
   await rm(join(folder, 'tokenizer.json'));

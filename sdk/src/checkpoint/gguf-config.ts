@@ -5,7 +5,7 @@
 import { ShiftAddError } from '../errors.js';
 import { show } from '../options.js';
 import type { GgufFile } from './gguf-header.js';
-import type { JsonObject } from './json-file.js';
+import type { Json, JsonObject } from './json-file.js';
 
 /** Reads keys below `<architecture>.`. */
 class Metadata {
@@ -67,26 +67,34 @@ function decoder(metadata: Metadata): JsonObject {
 }
 
 function rotary(metadata: Metadata): JsonObject {
-  const theta = metadata.optional('rope.freq_base') ?? 10000;
-  const kind = metadata.text('rope.scaling.type') ?? 'none';
-  const factor = metadata.optional('rope.scaling.factor');
+  const factor = metadata.optional('rope.scaling.factor') ?? metadata.optional('rope.scale_linear');
   const original = metadata.optional('rope.scaling.original_context_length');
   const headSize = metadata.optional('attention.key_length') ?? metadata.number('embedding_length') / metadata.number('attention.head_count');
   const part = (metadata.optional('rope.dimension_count') ?? headSize) / headSize;
-  const partial = part === 1 ? {} : { partial_rotary_factor: part };
+  const common = {
+    rope_theta: metadata.optional('rope.freq_base') ?? 10000,
+    ...(part === 1 ? {} : { partial_rotary_factor: part }),
+  };
+  // Without a type, a factor is a linear one.
+  const kind = metadata.text('rope.scaling.type') ?? (factor === null || factor === 1 ? 'none' : 'linear');
   switch (kind) {
     case 'none':
-      return { rope_theta: theta, ...partial };
+    case 'longrope': // its factors are tensors: `openGguf` adds them
+      return { ...common, ...(original === null ? {} : { original_max_position_embeddings: original }) };
     case 'linear':
-      return { rope_theta: theta, ...partial, rope_scaling: { rope_type: 'linear', factor } };
-    case 'yarn':
-      return {
-        rope_theta: theta,
-        ...partial,
-        rope_scaling: { rope_type: 'yarn', factor, ...(original === null ? {} : { original_max_position_embeddings: original }) },
+      return { ...common, rope_scaling: { rope_type: 'linear', factor } };
+    case 'yarn': {
+      const named = {
+        factor,
+        original_max_position_embeddings: original,
+        attention_factor: metadata.optional('rope.scaling.attn_factor'),
+        beta_fast: metadata.optional('rope.scaling.yarn_beta_fast'),
+        beta_slow: metadata.optional('rope.scaling.yarn_beta_slow'),
       };
-    case 'longrope': // its factors are tensors
-      return { rope_theta: theta, ...partial, ...(original === null ? {} : { original_max_position_embeddings: original }) };
+      for (const key of ['yarn_ext_factor', 'yarn_attn_factor', 'yarn_log_multiplier'])
+        if ((metadata.optional(`rope.scaling.${key}`) ?? 1) !== 1) throw metadata.error(`${metadata.architecture}.rope.scaling.${key}`, '1 or left out');
+      return { ...common, rope_scaling: { rope_type: 'yarn', ...Object.fromEntries(Object.entries(named).filter(([, value]) => value !== null)) } };
+    }
     default:
       throw metadata.error(`${metadata.architecture}.rope.scaling.type`, "'none', 'linear', 'yarn' or 'longrope'");
   }
@@ -169,6 +177,28 @@ const architectures: Record<string, Architecture> = {
   },
 };
 
+/** Tokens that end a turn or a text, by what they are called in the known vocabularies. */
+const endTexts = ['<|eot_id|>', '<|im_end|>', '<|end|>', '<end_of_turn>', '<|endoftext|>', '<|end_of_text|>', '<|eom_id|>', '<EOT>', '_<EOT>'];
+
+function tokenId(file: GgufFile, name: string): number | null {
+  const id = file.metadata.get(`tokenizer.ggml.${name}_token_id`);
+  return typeof id === 'number' ? id : null;
+}
+
+/** Files name one end token; chats end with others as well. */
+function endIds(file: GgufFile): number[] {
+  const ids = new Set(['eos', 'eot', 'eom'].map((name) => tokenId(file, name)).filter((id) => id !== null));
+  const tokens = file.metadata.get('tokenizer.ggml.tokens');
+  const types = file.metadata.get('tokenizer.ggml.token_type');
+  if (Array.isArray(tokens))
+    for (const text of endTexts) {
+      const id = tokens.indexOf(text);
+      // Texts of ordinary tokens end nothing.
+      if (id >= 0 && (!Array.isArray(types) || types[id] !== 1)) ids.add(id);
+    }
+  return [...ids];
+}
+
 export interface GgufConfig {
   architecture: string;
   config: JsonObject;
@@ -187,7 +217,8 @@ export function ggufConfig(file: GgufFile, rows: (tensor: string) => number | nu
   const vocabulary = rows('token_embd.weight');
   if (vocabulary === null) throw new ShiftAddError('ERR_BAD_MODEL_FILE', `${file.path} has no tensor token_embd.weight. Download or copy the file again.`);
   const tokens = { bos_token_id: 'bos', eos_token_id: 'eos', pad_token_id: 'padding' } as const;
-  const ids = Object.entries(tokens).map(([name, key]) => [name, file.metadata.get(`tokenizer.ggml.${key}_token_id`) ?? null]);
+  const ids: [string, Json][] = Object.entries(tokens).map(([name, key]) => [name, tokenId(file, key)]);
+  ids.push(['eos_token_id', endIds(file)]);
   const config: JsonObject = {
     model_type: known.modelType,
     vocab_size: vocabulary,

@@ -22,6 +22,9 @@ const split = (pattern: string): JsonObject => ({ type: 'Split', pattern: { Rege
 const digits: JsonObject = { type: 'Digits', individual_digits: true };
 const byteLevel: JsonObject = { type: 'ByteLevel', add_prefix_space: false, trim_offsets: true, use_regex: false };
 
+/** Kinds whose texts begin with the begin token unless the file says otherwise, and whose whole words need no merges. */
+const beginKinds = ['llama-bpe', 'llama3', 'llama-v3', 'falcon3', 'pixtral'];
+
 /** What splits a text before bytes are merged, by `tokenizer.ggml.pre`. */
 const preTokenizers: readonly (readonly [names: readonly string[], steps: JsonObject[]])[] = [
   [['gpt-2', 'gpt2', 'mpt', 'olmo', 'phi-2', 'jais', 'trillion', 'granite-docling'], [split(gpt2Pattern)]],
@@ -51,12 +54,12 @@ export function ggufTokenizer(file: GgufFile): TokenizerFiles {
   if (Object.keys(vocabulary).length !== tokens.length) throw reader.error('tokens', 'has a token twice');
   const special = tokens.flatMap((content, id) =>
     types[id] === controlType || types[id] === userDefinedType || (types[id] === unknownType && kind === 'llama')
-      ? [{ id, content, single_word: false, lstrip: false, rstrip: false, normalized: false, special: types[id] !== userDefinedType }]
+      ? [{ id, content, single_word: false, lstrip: false, rstrip: stripsRight(file, content), normalized: false, special: types[id] !== userDefinedType }]
       : [],
   );
   const begin = reader.token('bos', tokens);
   const end = reader.token('eos', tokens);
-  const addsBegin = reader.flag('add_bos_token', kind === 'llama') && begin !== null;
+  const addsBegin = reader.flag('add_bos_token', kind === 'llama' || beginKinds.includes(String(file.metadata.get('tokenizer.ggml.pre')))) && begin !== null;
   const addsEnd = reader.flag('add_eos_token', false) && end !== null;
   const template = file.metadata.get('tokenizer.chat_template');
   return {
@@ -79,6 +82,12 @@ export function ggufTokenizer(file: GgufFile): TokenizerFiles {
     },
     chatTemplate: typeof template === 'string' ? template : null,
   };
+}
+
+/** The special tokens of Phi 3 take white space behind them along; the file does not say so. */
+function stripsRight(file: GgufFile, content: string): boolean {
+  const isPhi = file.metadata.get('general.architecture') === 'phi3' && file.metadata.get('tokenizer.ggml.model') === 'llama';
+  return isPhi && !['<unk>', '<s>', '<|endoftext|>'].includes(content);
 }
 
 function namedTokens(reader: TokenizerMetadata, tokens: string[]): JsonObject {
@@ -105,7 +114,7 @@ function byteLevelParts(reader: TokenizerMetadata, vocab: JsonObject): JsonObjec
     normalizer: null,
     pre_tokenizer: { type: 'Sequence', pretokenizers: [...steps, byteLevel] },
     decoder: { type: 'ByteLevel', add_prefix_space: true, trim_offsets: true, use_regex: true },
-    model: { type: 'BPE', dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false, byte_fallback: false, ignore_merges: pre === 'llama-bpe' || pre === 'llama3', vocab, merges },
+    model: { type: 'BPE', dropout: null, unk_token: null, continuing_subword_prefix: null, end_of_word_suffix: null, fuse_unk: false, byte_fallback: false, ignore_merges: beginKinds.includes(String(pre)), vocab, merges },
   };
 }
 

@@ -6,7 +6,7 @@ import { ggufConfig } from './gguf-config.js';
 import { readGguf, type GgufFile } from './gguf-header.js';
 import { ggufTensors, rotaryFactors } from './gguf-tensors.js';
 import { ggufTokenizer } from './gguf-tokenizer.js';
-import type { JsonObject } from './json-file.js';
+import type { Json, JsonObject } from './json-file.js';
 import type { ModelFolder } from './model-folder.js';
 import type { TensorEntry } from './safetensors.js';
 
@@ -24,10 +24,12 @@ export async function openGguf(path: string): Promise<ModelFolder> {
     return found === null ? null : readFloats(found.file.path, found.entry);
   };
   const [every, short, long] = [await factors(rotaryFactors.frequencies), await factors(rotaryFactors.short), await factors(rotaryFactors.long)];
-  if (every !== null) useFactors(config, every, every, 1);
+  const original = config['original_max_position_embeddings'];
+  delete config['original_max_position_embeddings']; // of long rope alone
+  if (every !== null) useFactors(config, config['max_position_embeddings'], every, every, 1);
   else if (short !== null && long !== null) {
     const attention = first.metadata.get(`${architecture}.rope.scaling.attn_factor`);
-    useFactors(config, short, long, typeof attention === 'number' ? attention : null);
+    useFactors(config, original ?? config['max_position_embeddings'], short, long, typeof attention === 'number' ? attention : null);
   }
   return {
     path,
@@ -44,8 +46,8 @@ export async function openGguf(path: string): Promise<ModelFolder> {
 }
 
 /** Factors that the file stores for each rotary frequency, of short and of long sequences. */
-function useFactors(config: JsonObject, short: number[], long: number[], attention: number | null): void {
-  config['original_max_position_embeddings'] ??= config['max_position_embeddings'];
+function useFactors(config: JsonObject, original: Json | undefined, short: number[], long: number[], attention: number | null): void {
+  config['original_max_position_embeddings'] = original;
   config['rope_scaling'] = { rope_type: 'longrope', short_factor: short, long_factor: long, ...(attention === null ? {} : { attention_factor: attention }) };
 }
 

@@ -4,6 +4,7 @@ import { copyFile, open, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fromFileSystem, ShiftAddError } from '../errors.js';
 import type { JsonObject } from './json-file.js';
+import type { RowMap } from '../families/index.js';
 import type { ModelFolder, StoredTensor } from './model-folder.js';
 import { reportEntry, type TensorReport } from './packed-report.js';
 import {
@@ -163,6 +164,8 @@ function matrixTensors(name: string, matrix: MatrixToWrite): TensorToWrite[] {
 
 /** A dense tensor as it is stored, or with other fp32 values. */
 export function denseTensor(stored: StoredTensor & { values?: Float32Array }): TensorToWrite {
+  if (dtypeBytes[stored.dtype] === undefined)
+    throw new ShiftAddError('ERR_UNSUPPORTED_MODEL', `${stored.path}: tensor ${stored.name} is ${stored.dtype}, which a packed folder cannot hold. Take a checkpoint that has it in floats.`);
   const { values } = stored;
   return {
     name: stored.name,
@@ -171,7 +174,7 @@ export function denseTensor(stored: StoredTensor & { values?: Float32Array }): T
     bytes: stored.bytes,
     data: async function* () {
       if (values !== undefined) return yield new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-      if (stored.holdsAdded !== undefined) return yield await withoutAdded(stored, stored.holdsAdded);
+      if (stored.holdsAdded !== undefined || stored.rowOrder !== undefined) return yield await asFamilyStores(stored);
       const file = await open(stored.path, 'r');
       try {
         for (let done = 0; done < stored.bytes;) {
@@ -188,17 +191,27 @@ export function denseTensor(stored: StoredTensor & { values?: Float32Array }): T
   };
 }
 
-/** The numbers of a vector as the family stores them. GGUF has vectors in F32. */
-async function withoutAdded({ path, name, dtype, offset, bytes }: StoredTensor, added: number): Promise<Uint8Array> {
+/** The numbers of a tensor of a GGUF file as the family stores them: rows in its order, without what it adds. */
+async function asFamilyStores({ path, name, dtype, shape, offset, bytes, rowOrder, holdsAdded = 0 }: StoredTensor): Promise<Uint8Array> {
   if (dtype !== 'F32') throw new ShiftAddError('ERR_UNSUPPORTED_MODEL', `${path}: tensor ${name} is ${dtype}; it must be F32.`);
   const file = await open(path, 'r');
   try {
     const { buffer, bytesRead } = await file.read(new Uint8Array(bytes), 0, bytes, offset);
     if (bytesRead < bytes) throw new Error(`${path} ended inside tensor ${name}`);
-    return bytesOf(new Float32Array(buffer.buffer).map((value) => value - added));
+    const values = new Float32Array(buffer.buffer);
+    const columns = shape[1] ?? 1;
+    return bytesOf(values.map((_, i) => values[storedRow(rowOrder, Math.floor(i / columns)) * columns + (i % columns)]! - holdsAdded));
   } finally {
     await file.close();
   }
+}
+
+/** `RowMap::stored` of core/tensor.h. */
+function storedRow(order: RowMap | undefined, row: number): number {
+  if (order === undefined) return row;
+  const { first, inner, innerStride, middle, middleStride, outerStride } = order;
+  const [c, b, a] = [row % inner, Math.floor(row / inner) % middle, Math.floor(row / inner / middle)];
+  return first + a * outerStride + b * middleStride + c * innerStride;
 }
 
 /** Records the SHA-256 of the data as it is written. */

@@ -21,9 +21,19 @@ export const tokenizerFileNames = [
   'chat_template.jinja',
 ] as const;
 
-/** Of an open model: those that a GGUF file holds, or the files of the folder. ERR_NOT_FOUND and ERR_TOKENIZER name the file. */
-export async function tokenizerFilesOf(model: { path: string; tokenizer: TokenizerFiles | null }): Promise<TokenizerFiles> {
-  return model.tokenizer ?? readTokenizerFiles(model.path);
+/**
+ * Of an open model: those that a GGUF file holds, or the files of the folder, without added tokens for which the embedding has
+ * no row (such as those for images beside a text model). ERR_NOT_FOUND and ERR_TOKENIZER name the file.
+ */
+export async function tokenizerFilesOf(
+  model: { path: string; tokenizer: TokenizerFiles | null },
+  vocabularySize: number,
+): Promise<TokenizerFiles> {
+  const files = model.tokenizer ?? (await readTokenizerFiles(model.path));
+  const added = files.tokenizer['added_tokens'];
+  if (!Array.isArray(added)) return files;
+  const usable = added.filter((token) => !isJsonObject(token) || typeof token['id'] !== 'number' || token['id'] < vocabularySize);
+  return { ...files, tokenizer: { ...files.tokenizer, added_tokens: usable } };
 }
 
 /** ERR_NOT_FOUND and ERR_TOKENIZER name the file. */

@@ -11,7 +11,7 @@ export const bloom: Family = {
     const reader = new ConfigReader(config, configPath);
     const hiddenName = reader.field('hidden_size') === undefined ? 'n_embed' : 'hidden_size';
     reader.ignore('n_embed', 'hidden_size', 'skip_bias_add', 'skip_bias_add_qkv', 'bias_dropout_fusion', 'masked_softmax_fusion');
-    reader.ignore('attention_softmax_in_fp32', 'slow_but_exact', 'pretraining_tp', 'unk_token_id', 'offset_alibi');
+    reader.ignore('attention_softmax_in_fp32', 'slow_but_exact', 'pretraining_tp', 'unk_token_id', 'offset_alibi', 'num_attention_heads', 'n_head');
     const heads = reader.field('n_head') === undefined ? 'num_attention_heads' : 'n_head';
     const sizes = { ...readHeads(reader, { hidden: hiddenName, heads }), layers: reader.small('n_layer') };
     const hidden: Size = { value: sizes.hidden, rule: 'hidden_size' };

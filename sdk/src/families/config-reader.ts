@@ -13,7 +13,10 @@ const neutral = [
   /^(use_cache|cache_implementation|is_decoder|is_encoder_decoder|tie_word_embeddings|problem_type|finetuning_task)$/,
   /^(id2label|label2id|num_labels|task_specific_params|prefix|torchscript|return_dict|pruned_heads|chunk_size_feed_forward)$/,
   /^(output_|summary_|classifier_|gradient_checkpointing|use_bfloat16|unsloth|transformers\.js_config$|is_llama_config$)/,
-  /^(quantization_config|pad_token|bos_token|eos_token|pretrained|vocab_file)$/,
+  /^(quantization_config|pad_token|bos_token|eos_token|pretrained|vocab_file|n_special|predict_special_tokens|max_sequence_length)$/,
+  // Of generation.
+  /^(max_length|min_length|max_new_tokens|do_sample|temperature|top_[kp]|typical_p|num_beams|num_beam_groups|num_return_sequences)$/,
+  /^(repetition_penalty|length_penalty|diversity_penalty|no_repeat_ngram_size|early_stopping|bad_words_ids|tf_legacy_loss)$/,
 ];
 
 /** `parse_model_spec` in core/model_spec.cpp. */

@@ -169,9 +169,9 @@ export function layerWindows(reader: ConfigReader, count: number, window: number
   });
 }
 
-/** sliding_window where use_sliding_window is true; else 0. */
+/** sliding_window where use_sliding_window is true; else 0. `initial`: where it is absent, 0 for none. */
 export function optionalWindow(reader: ConfigReader, initial = 4096): number {
   const used = reader.flag('use_sliding_window', false);
-  const window = reader.field('sliding_window') === undefined && reader.has('sliding_window') ? 0 : reader.count('sliding_window', initial);
+  const window = reader.field('sliding_window') === undefined ? (reader.has('sliding_window') ? 0 : initial) : reader.count('sliding_window');
   return used ? window : 0;
 }

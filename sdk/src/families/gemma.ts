@@ -47,6 +47,7 @@ export const gemma2: Family = {
   modelTypes: ['gemma2'],
   describe(config, configPath) {
     const reader = new ConfigReader(config, configPath);
+    reader.only('sliding_window_size', reader.field('sliding_window') ?? 4096); // an older name beside it
     return describeGatedDecoder(reader, {
       ...beginCapped(reader, { attention: 50, logits: 30 }),
       modelType: 'gemma2',

@@ -9,7 +9,7 @@ export const llama: Family = {
   describe(config, configPath) {
     const reader = new ConfigReader(config, configPath);
     reader.choice('hidden_act', { silu: Activation.silu }, 'silu');
-    reader.only('pretraining_tp', 1);
+    reader.ignore('pretraining_tp'); // splits products, which changes nothing
     reader.only('sliding_window');
     reader.only('rope_interleaved', false);
     const attention = reader.flag('attention_bias', false);

@@ -172,6 +172,7 @@ function yarn(block: RopeBlock, plain: number[], theta: number, size: number, li
   const attention = given ?? (all[0] !== null && all[1] !== null ? scale(all[0]) / scale(all[1]) : scale(1));
   // The dimension that turns so often within the original context.
   const dimension = (turns: number): number => (size * Math.log(original / (turns * 2 * Math.PI))) / (2 * Math.log(theta));
+  block.take('finetuned'); // says how the model was trained
   const whole = block.flag('truncate', true);
   let low = dimension(block.number('beta_fast', 32));
   let high = dimension(block.number('beta_slow', 1));
@@ -191,7 +192,7 @@ function longRope(reader: ConfigReader, block: RopeBlock, plain: number[], limit
   const outer = reader.field('original_max_position_embeddings') === undefined ? null : reader.count('original_max_position_embeddings');
   const original = outer ?? inner ?? limit;
   const given = block.optional('factor');
-  const factor = outer === null && given !== null ? given : limit / original;
+  const factor = given ?? limit / original;
   const attention = block.optional('attention_factor') ?? (factor <= 1 ? 1 : Math.sqrt(1 + Math.log(factor) / Math.log(original)));
   const set = (key: string): RotarySet => {
     const factors = block.numbers(key, plain.length);

@@ -26,8 +26,8 @@ export const smollm3: Family = {
         if (rotated !== null && (rotated.length !== count || rotated.some((each) => each !== 0 && each !== 1)))
           throw reader.bad('no_rope_layers', `a list of ${count} entries, 0 or 1`);
         const has = (layer: number): boolean => (rotated === null ? (layer + 1) % interval !== 0 : rotated[layer] === 1);
-        const window = optionalWindow(reader);
-        const windows = layerWindows(reader, count, window, (layer) => window > 0 && has(layer));
+        const window = optionalWindow(reader, 0);
+        const windows = layerWindows(reader, count, window, (layer) => window > 0 && !has(layer));
         return { sets, layers: windows.map((each, layer) => ({ window: each, rotary: has(layer) ? 0 : -1 })) };
       },
     });

@@ -5,6 +5,7 @@
  *     models--<owner>--<name>/blobs/<hash>            contents
  *     models--<owner>--<name>/snapshots/<commit>/...  links to them
  */
+import { randomBytes } from 'node:crypto';
 import { copyFile, link, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join, relative, resolve } from 'node:path';
@@ -12,8 +13,18 @@ import { fromWriting } from '../errors.js';
 
 /** HF_HUB_CACHE, or `hub` below HF_HOME, as the Python client has it. */
 export function defaultCache(environment: NodeJS.ProcessEnv = process.env): string {
-  const { HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE, HF_HOME, XDG_CACHE_HOME } = environment;
-  return HF_HUB_CACHE ?? HUGGINGFACE_HUB_CACHE ?? join(HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface'), 'hub');
+  const { HF_HUB_CACHE, HUGGINGFACE_HUB_CACHE } = environment;
+  return expand(HF_HUB_CACHE ?? HUGGINGFACE_HUB_CACHE ?? join(hubHome(environment), 'hub'));
+}
+
+/** HF_HOME, by default ~/.cache/huggingface. */
+export function hubHome(environment: NodeJS.ProcessEnv = process.env): string {
+  const { HF_HOME, XDG_CACHE_HOME } = environment;
+  return expand(HF_HOME ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'huggingface'));
+}
+
+function expand(path: string): string {
+  return path === '~' || path.startsWith('~/') ? join(homedir(), path.slice(1)) : path;
 }
 
 export class RepositoryCache {
@@ -68,7 +79,7 @@ export class RepositoryCache {
 
   /** Appears under its name only when it is whole. ERR_WRITE. */
   private async write(path: string, make: (temporary: string) => Promise<void>): Promise<void> {
-    const temporary = join(dirname(path), `.${process.pid}.tmp`);
+    const temporary = join(dirname(path), `.${randomBytes(6).toString('hex')}.tmp`);
     try {
       await mkdir(dirname(path), { recursive: true });
       await rm(temporary, { force: true });

@@ -81,7 +81,10 @@ export class HubClient {
         if (error instanceof ShiftAddError) throw error;
         if (attempt === mostAttempts) throw this.unreachable(what, error);
       }
-      await wait(pause, undefined, { signal: this.options.signal });
+      await wait(pause, undefined, { signal: this.options.signal }).catch((error: unknown) => {
+        this.options.signal?.throwIfAborted();
+        throw error;
+      });
     }
   }
 
@@ -127,7 +130,7 @@ export class HubClient {
 function describeFile(entry: unknown): RepositoryFile | null {
   if (typeof entry !== 'object' || entry === null) return null;
   const { rfilename: name, size, blobId, lfs } = entry as Record<string, unknown>;
-  if (typeof name !== 'string') return null;
+  if (typeof name !== 'string' || !isPlainPath(name)) return null;
   const sha = typeof lfs === 'object' && lfs !== null ? ((lfs as Record<string, unknown>)['sha256'] ?? (lfs as Record<string, unknown>)['oid']) : undefined;
   const hash =
     typeof sha === 'string' && /^[0-9a-f]{64}$/.test(sha)
@@ -136,6 +139,11 @@ function describeFile(entry: unknown): RepositoryFile | null {
         ? { kind: 'git' as const, value: blobId }
         : null;
   return { name, bytes: typeof size === 'number' && Number.isSafeInteger(size) && size >= 0 ? size : null, hash };
+}
+
+/** Inside the folder of the repository, on every system. */
+function isPlainPath(name: string): boolean {
+  return !/[\\\0]/.test(name) && name.split('/').every((part) => part !== '' && part !== '.' && part !== '..');
 }
 
 export function typeOf(response: Response): string {

@@ -1,8 +1,9 @@
 /** Brings one file into the cache: resumed where it was broken off, and checked before it counts. */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { ShiftAddError, fromWriting } from '../errors.js';
 import { show } from '../options.js';
 import type { RepositoryCache } from './cache.js';
@@ -20,8 +21,14 @@ export interface Download {
 }
 
 const startBytes = 100;
+const lockPauseMs = 300;
+/** An answer that ends too soon after so much was a broken connection; after less it is another text. */
+const mostOfOtherTexts = 1 << 20;
 /** Connections of one file that may break, as long as each brings something. */
 const mostBreaks = 20;
+
+/** What this process is downloading, by the part's path: a second call waits for the first. */
+const running = new Map<string, Promise<string>>();
 
 /** The name of the blob. ERR_HUB when what comes is not the file, ERR_WRITE, what the client throws, or the signal's reason. */
 export async function download(job: Download): Promise<string> {
@@ -32,8 +39,23 @@ export async function download(job: Download): Promise<string> {
     return known;
   }
   const partial = `${cache.blob(known ?? `unknown-${commit.slice(0, 12)}-${hashOf(file.name)}`)}.incomplete`;
+  for (let other; (other = running.get(partial)) !== undefined; ) {
+    const hash = await other.catch(() => null);
+    signal?.throwIfAborted();
+    if (hash !== null) return hash;
+  }
+  const work = downloadAlone(job, partial, known);
+  running.set(partial, work);
+  return work.finally(() => running.delete(partial));
+}
+
+async function downloadAlone(job: Download, partial: string, known: string | null): Promise<string> {
+  const { cache, file, signal } = job;
+  let unlock: (() => Promise<void>) | null = null;
   try {
     await mkdir(dirname(partial), { recursive: true });
+    unlock = await lockFile(`${partial}.lock`, signal);
+    if (known !== null && (await cache.hasBlob(known))) return known; // another process was faster
     if (known === null) await rm(partial, { force: true }); // nothing says that it is a part of this content
     for (let attempt = 0; ; attempt++) {
       await receive(job, partial);
@@ -51,6 +73,34 @@ export async function download(job: Download): Promise<string> {
   } catch (error) {
     signal?.throwIfAborted();
     throw fromWriting(error, partial);
+  } finally {
+    await unlock?.();
+  }
+}
+
+/** Waits while a living process of this machine holds the lock; one that died has left it behind. */
+async function lockFile(path: string, signal: AbortSignal | undefined): Promise<() => Promise<void>> {
+  for (;;) {
+    signal?.throwIfAborted();
+    try {
+      await writeFile(path, String(process.pid), { flag: 'wx' });
+      return () => rm(path, { force: true });
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    }
+    const holder = Number(await readFile(path, 'utf8').catch(() => ''));
+    if (holder > 0 && !isAlive(holder)) await rm(path, { force: true });
+    else await wait(lockPauseMs);
+  }
+}
+
+function isAlive(pid: number): boolean {
+  if (pid === process.pid) return false; // this process would be in `running`: an earlier one had the same number
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
@@ -79,7 +129,8 @@ async function receive({ client, repository, commit, file, signal, onBytes }: Do
     const start = response.status === 206 ? have : 0;
     const { end, error } = await append(response, partial, start, { total, signal, onBytes });
     if (error === null && total === null) return;
-    if (total !== null && (error === null ? end !== total : end > total)) {
+    const cut = error === null && total !== null && end < total && end - start > mostOfOtherTexts && failures < mostBreaks;
+    if (total !== null && !cut && (error === null ? end !== total : end > total)) {
       const begin = await firstBytes(partial);
       await rm(partial, { force: true });
       throw notTheFile(file, `${end} bytes came where it has ${total}`, begin);

@@ -1,9 +1,9 @@
 /** Downloads a model from the Hugging Face Hub into the cache that other tools share. */
-import { readdir, stat } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ShiftAddError } from '../errors.js';
 import { pullRules, readOptions, show } from '../options.js';
-import { defaultCache, RepositoryCache } from './cache.js';
+import { defaultCache, hubHome, RepositoryCache } from './cache.js';
 import { HubClient, type RepositoryFile } from './client.js';
 import { download } from './download.js';
 
@@ -16,9 +16,9 @@ export interface PullOptions {
   cache?: string;
   /** Default HF_ENDPOINT, else https://huggingface.co. */
   endpoint?: string;
-  /** Default HF_TOKEN. */
+  /** Default HF_TOKEN, or the token of `hf auth login`. */
   token?: string;
-  /** Use what the cache has and ask no server. Default true where HF_HUB_OFFLINE is 1. */
+  /** Use what the cache has and ask no server. Default true where HF_HUB_OFFLINE or TRANSFORMERS_OFFLINE is set. */
   offline?: boolean;
   /** Aborting rejects with the signal's reason; what has come stays, and the same call goes on with it. */
   signal?: AbortSignal;
@@ -43,6 +43,8 @@ export interface PullResult {
 
 /** Of a folder, beside the weights. */
 const sideFiles = /^(config|generation_config|tokenizer|tokenizer_config|special_tokens_map)\.json$|^chat_template\.jinja$/;
+/** Where tokenizer.json is missing: what transformers makes one of. */
+const otherTokenizers = /^(tokenizer\.model|vocab\.json|merges\.txt|added_tokens\.json)$/;
 const wholeWeights = ['model.safetensors', 'pytorch_model.bin'];
 
 /** "owner/name" or "owner/name@revision"; null for anything else. */
@@ -67,8 +69,8 @@ export async function pullModel(name: string, options?: PullOptions): Promise<Pu
   const { signal, onProgress } = checked;
   signal?.throwIfAborted();
   const cache = new RepositoryCache(checked.cache ?? defaultCache(), repository);
-  if (checked.offline ?? process.env['HF_HUB_OFFLINE'] === '1') return fromCache(cache, repository, revision, checked.file);
-  const token = checked.token ?? process.env['HF_TOKEN'] ?? '';
+  if (checked.offline ?? isOffline()) return fromCache(cache, repository, revision, checked.file);
+  const token = checked.token ?? (await defaultToken());
   const client = new HubClient({
     endpoint: checked.endpoint ?? process.env['HF_ENDPOINT'] ?? 'https://huggingface.co',
     token: token === '' ? null : token,
@@ -93,22 +95,76 @@ export async function pullModel(name: string, options?: PullOptions): Promise<Pu
   return { path: pathOf(cache, commit, files), repository, commit, files: placed };
 }
 
+function isOffline(): boolean {
+  return ['HF_HUB_OFFLINE', 'TRANSFORMERS_OFFLINE'].some((name) => /^(1|on|yes|true)$/i.test(process.env[name] ?? ''));
+}
+
+/** HF_TOKEN, or the token of `hf auth login`. */
+async function defaultToken(): Promise<string> {
+  const given = process.env['HF_TOKEN'] ?? process.env['HUGGING_FACE_HUB_TOKEN'];
+  if (given !== undefined) return given.trim();
+  return (await readFile(process.env['HF_TOKEN_PATH'] ?? join(hubHome(), 'token'), 'utf8').catch(() => '')).trim();
+}
+
 function pathOf(cache: RepositoryCache, commit: string, files: { name: string }[]): string {
   const gguf = files.find(({ name }) => name.endsWith('.gguf'));
   return gguf === undefined ? cache.snapshot(commit) : join(cache.snapshot(commit), gguf.name);
 }
 
 async function fromCache(cache: RepositoryCache, repository: string, revision: string, file: string | undefined): Promise<PullResult> {
-  const commit = await cache.commitOf(revision);
   const missing = (what: string): ShiftAddError =>
     new ShiftAddError('ERR_NOT_FOUND', `The cache has no ${what} of ${repository}@${revision}, and no server is asked (offline). Pull it once while online.`);
+  const commit = await cache.commitOf(revision);
   if (commit === null) throw missing('copy');
-  const names = await readdir(cache.snapshot(commit)).catch((): string[] => []);
-  const wanted = file ?? (names.includes('config.json') ? 'config.json' : names.find((name) => name.endsWith('.gguf')));
-  if (wanted === undefined || !(await stat(join(cache.snapshot(commit), wanted)).catch(() => null))) throw missing(file ?? 'model');
-  const found = file === undefined && wanted === 'config.json' ? names : [wanted];
-  const files = await Promise.all(found.map(async (name) => ({ name, bytes: (await stat(join(cache.snapshot(commit), name))).size })));
-  return { path: wanted.endsWith('.gguf') ? join(cache.snapshot(commit), wanted) : cache.snapshot(commit), repository, commit, files };
+  const folder = cache.snapshot(commit);
+  const sizes = new Map<string, number>();
+  for (const name of await readdir(folder, { recursive: true }).catch((): string[] => [])) {
+    const entry = await stat(join(folder, name)).catch(() => null); // null: a link to a blob that is gone
+    if (entry?.isFile()) sizes.set(name, entry.size);
+  }
+  const found = (names: string[], path: string): PullResult => ({ path, repository, commit, files: names.map((name) => ({ name, bytes: sizes.get(name)! })) });
+  const names = [...sizes.keys()];
+  if (file !== undefined) {
+    if (!sizes.has(file)) throw missing(file);
+    return found([file], /\.gguf$/i.test(file) ? join(folder, file) : folder);
+  }
+  if (names.includes('config.json') && (await hasWeights(folder, names))) return found(names, folder);
+  const ggufs = wholeGgufs(names);
+  if (ggufs.length > 1) throw severalFiles(repository, ggufs);
+  if (ggufs.length === 0) throw missing('complete model');
+  return found([ggufs[0]!], join(folder, ggufs[0]!));
+}
+
+/** Whether a folder has weights in one file, or every shard of an index. */
+async function hasWeights(folder: string, names: string[]): Promise<boolean> {
+  for (const whole of wholeWeights) {
+    if (names.includes(whole)) return true;
+    const index = `${whole}.index.json`;
+    if (!names.includes(index)) continue;
+    const text = await readFile(join(folder, index), 'utf8').catch(() => '');
+    try {
+      const { weight_map: map } = JSON.parse(text) as { weight_map?: Record<string, unknown> };
+      const shards = Object.values(map ?? {});
+      if (shards.length > 0 && shards.every((shard) => names.includes(String(shard)))) return true;
+    } catch {
+      continue; // no index
+    }
+  }
+  return false;
+}
+
+/** GGUF files that are models: single ones, and the first parts of split ones that have all parts. */
+function wholeGgufs(names: string[]): string[] {
+  return names.filter((name) => {
+    const part = /^(.*)-(\d{5})-of-(\d{5})\.gguf$/i.exec(name);
+    if (part === null) return /\.gguf$/i.test(name);
+    const rest = Array.from({ length: Number(part[3]) }, (_, i) => `${part[1]}-${String(i + 1).padStart(5, '0')}-of-${part[3]}.gguf`);
+    return part[2] === '00001' && rest.every((each) => names.includes(each));
+  });
+}
+
+function severalFiles(repository: string, names: string[]): ShiftAddError {
+  return new ShiftAddError('ERR_NOT_FOUND', `${repository} has several GGUF files; choose one with file (--file): ${names.join(', ')}.`);
 }
 
 /** ERR_NOT_FOUND says what the repository has instead. */
@@ -122,17 +178,23 @@ function chooseFiles(repository: string, all: RepositoryFile[], file: string | u
       throw new ShiftAddError('ERR_NOT_FOUND', `${repository} has no file ${file}.${near}`);
     }
     const parts = /^(.*)-\d{5}-of-(\d{5})\.gguf$/i.exec(file);
-    return pick((name) => name === file || (parts !== null && name.startsWith(`${parts[1]}-`) && name.endsWith(`-of-${parts[2]}.gguf`)));
+    const isPart = (name: string): boolean => {
+      const other = /^(.*)-\d{5}-of-(\d{5})\.gguf$/i.exec(name);
+      return parts !== null && other !== null && other[1] === parts[1] && other[2] === parts[2];
+    };
+    return pick((name) => name === file || isPart(name));
   }
   for (const whole of wholeWeights) {
     const [stem, ending] = [whole.slice(0, whole.lastIndexOf('.')), whole.slice(whole.lastIndexOf('.'))];
     const shard = new RegExp(`^${stem}-\\d{5}-of-\\d{5}\\${ending}$`);
     const weights = names.includes(whole) ? pick((name) => name === whole) : pick((name) => shard.test(name) || name === `${whole}.index.json`);
     if (weights.length === 0 || !names.includes('config.json')) continue;
-    const side = pick((name) => sideFiles.test(name) && name !== 'config.json');
+    const others = names.includes('tokenizer.json') ? null : otherTokenizers;
+    const side = pick((name) => (sideFiles.test(name) || others?.test(name) === true) && name !== 'config.json');
     return [...side, ...weights, ...pick((name) => name === 'config.json')];
   }
-  if (ggufs.length === 1) return pick((name) => name === ggufs[0]);
-  if (ggufs.length > 1) throw new ShiftAddError('ERR_NOT_FOUND', `${repository} has several GGUF files; choose one with file (--file): ${ggufs.join(', ')}.`);
+  const models = wholeGgufs(names);
+  if (models.length > 1) throw severalFiles(repository, ggufs);
+  if (models.length === 1) return chooseFiles(repository, all, models[0]);
   throw new ShiftAddError('ERR_NOT_FOUND', `${repository} has no weights that this version reads: none of ${wholeWeights.join(', ')}, their shards, or a GGUF file.`);
 }
