@@ -64,13 +64,13 @@ class Backend {
   virtual const char* isa() const = 0;
   virtual int threads() const = 0;
 
-  virtual Status allocate(size_t bytes, Buffer* out) = 0;  // zeroed; pages are touched when used
+  virtual Status allocate(uint64_t bytes, Buffer* out) = 0;  // zeroed; pages are touched when used
   virtual void release(Buffer buffer) = 0;
   virtual void upload(const float* host, Buffer to, size_t floats) = 0;
   virtual void download(Buffer from, float* host, size_t floats) = 0;
 
   // Bytes of one layer's keys, and of its values.
-  virtual size_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const = 0;
+  virtual uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const = 0;
 
   // The views must stay valid as long as the weights (they point into mapped files).
   virtual Status prepare(const DenseMatrix& matrix, Weights** out) = 0;

@@ -36,7 +36,7 @@ SA_API const char* sa_last_error(void);
 
 typedef struct {
   const char* backend; /* "cpu" */
-  const char* isa;     /* "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot" */
+  const char* isa;     /* "portable", "avx2", "avx512", "avx512vnni", "neon", "neondot", "simd128", "relaxedsimd" */
   int32_t cores;       /* cores this process may use */
 } sa_device;
 /* `isa` null: the widest available, or what SHIFTADD_ISA forces. Fails (not found) for an ISA this machine lacks. */
@@ -54,6 +54,14 @@ typedef struct {
 /* `spec` is the binary description of core/model_spec.h; `paths` are the files it refers to, mapped read-only. */
 SA_API sa_status sa_model_open(const double* spec, size_t spec_length, const char* const* paths, size_t path_count,
                                const sa_model_options* options, sa_model** out);
+/* The same for files that are in memory already, where they must stay until the model is closed. */
+typedef struct {
+  const char* path; /* for messages */
+  const uint8_t* data;
+  uint64_t size;
+} sa_file_bytes;
+SA_API sa_status sa_model_open_memory(const double* spec, size_t spec_length, const sa_file_bytes* files, size_t file_count,
+                                      const sa_model_options* options, sa_model** out);
 typedef struct {
   const char* isa;
   int32_t threads;
@@ -68,8 +76,8 @@ SA_API sa_status sa_model_describe(const sa_model* model, sa_model_info* out);
  * -1. out: rows x columns fp16 numbers. */
 SA_API sa_status sa_model_rotated(const sa_model* model, const int8_t* signs, size_t sign_count, const int8_t* matrix,
                                   int32_t size, int32_t role, int32_t layer, uint16_t* out, size_t out_count);
-/* Reads all weight files several times with the model's threads: the bytes per second that memory allows. */
-SA_API sa_status sa_model_measure_read(const sa_model* model, double* bytes_per_second);
+/* Reads all weight files once with the model's threads, as fast as memory allows. bytes: how many were read. */
+SA_API sa_status sa_model_read_files(const sa_model* model, double* bytes);
 /* Close sessions, quantizers and tuners of the model first. */
 SA_API void sa_model_close(sa_model* model);
 
@@ -91,6 +99,8 @@ SA_API sa_status sa_session_seed(sa_session* session, uint64_t seed);
 /* Appends `count` tokens and computes the logits of the last. `cancel` may be null; a value other than 0 stops the work
  * within one layer of one chunk, and the session then stands where it stood before the call. */
 SA_API sa_status sa_session_prefill(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);
+/* The same without the logits, for the parts of a long prompt: a prefill must follow. */
+SA_API sa_status sa_session_append(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);
 /* The same, and writes the logits of every token: count x vocabulary size. */
 SA_API sa_status sa_session_prefill_logits(sa_session* session, const int32_t* tokens, size_t count, float* out,
                                            size_t out_count, const int32_t* cancel);

@@ -10,12 +10,12 @@
 namespace shiftadd {
 
 MappedFile::~MappedFile() {
-  if (data_ != nullptr) munmap(const_cast<uint8_t*>(data_), size_);
+  if (mapped_) munmap(const_cast<uint8_t*>(data_), size_);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(other.data_), size_(other.size_), path_(std::move(other.path_)) {
-  other.data_ = nullptr;
+    : data_(other.data_), size_(other.size_), path_(std::move(other.path_)), mapped_(other.mapped_) {
+  other.mapped_ = false;
 }
 
 Status MappedFile::open(const std::string& path, MappedFile* out) {
@@ -33,7 +33,25 @@ Status MappedFile::open(const std::string& path, MappedFile* out) {
   out->data_ = static_cast<const uint8_t*>(data);
   out->size_ = static_cast<uint64_t>(info.st_size);
   out->path_ = path;
+  out->mapped_ = true;
   return ok_status();
+}
+
+Status MappedFile::open_all(const std::vector<std::string>& paths, std::vector<MappedFile>* out) {
+  for (const std::string& path : paths) {
+    MappedFile file;
+    SHIFTADD_TRY(open(path, &file));
+    out->push_back(std::move(file));
+  }
+  return ok_status();
+}
+
+MappedFile MappedFile::view(std::string path, const uint8_t* data, uint64_t size) {
+  MappedFile file;
+  file.data_ = data;
+  file.size_ = size;
+  file.path_ = std::move(path);
+  return file;
 }
 
 }  // namespace shiftadd

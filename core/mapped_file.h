@@ -1,9 +1,10 @@
-// Read-only bytes of a file, mapped into memory where the system allows it.
+// Read-only bytes of a file: mapped, or in memory already.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "core/status.h"
 
@@ -17,6 +18,9 @@ class MappedFile {
   MappedFile& operator=(MappedFile&&) = delete;
 
   static Status open(const std::string& path, MappedFile* out);
+  static Status open_all(const std::vector<std::string>& paths, std::vector<MappedFile>* out);
+  // Bytes that their owner keeps as long as this object lives.
+  static MappedFile view(std::string path, const uint8_t* data, uint64_t size);
 
   const uint8_t* data() const { return data_; }
   uint64_t size() const { return size_; }
@@ -26,6 +30,7 @@ class MappedFile {
   const uint8_t* data_ = nullptr;
   uint64_t size_ = 0;
   std::string path_;
+  bool mapped_ = false;  // by this object, which then unmaps it
 };
 
 }  // namespace shiftadd

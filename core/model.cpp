@@ -1,7 +1,6 @@
 #include "core/model.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 namespace shiftadd {
@@ -17,15 +16,11 @@ Model::~Model() {
   for (Buffer copy : aligned_copies_) backend_->release(copy);
 }
 
-Status Model::open(const double* spec, size_t spec_length, const std::vector<std::string>& paths,
+Status Model::open(const double* spec, size_t spec_length, std::vector<MappedFile> files,
                    std::unique_ptr<Backend> backend, std::unique_ptr<Model>* out) {
   std::unique_ptr<Model> model(new Model());
-  SHIFTADD_TRY(parse_model_spec(spec, spec_length, paths.size(), &model->spec_));
-  for (const std::string& path : paths) {
-    MappedFile file;
-    SHIFTADD_TRY(MappedFile::open(path, &file));
-    model->files_.push_back(std::move(file));
-  }
+  SHIFTADD_TRY(parse_model_spec(spec, spec_length, files.size(), &model->spec_));
+  model->files_ = std::move(files);
   model->backend_ = std::move(backend);
   const size_t slots = size_t{model->spec_.layers} * kRoleCount;
   model->weights_.resize(slots);
@@ -62,21 +57,14 @@ Status Model::rotated(const Rotation& rotation, Role role, uint32_t layer, std::
                        gain.empty() ? nullptr : gain.data(), *backend_, out.data());
 }
 
-double Model::measure_read() const {
-  constexpr int kPasses = 5;  // the first brings the files into memory
-  double best = 0;
+double Model::read_files() const {
   volatile uint64_t sink = 0;  // keeps the reads
-  for (int pass = 0; pass < kPasses; ++pass) {
-    const auto start = std::chrono::steady_clock::now();
-    double bytes = 0;
-    for (const MappedFile& file : files_) {
-      sink = sink + backend_->read({file.data(), file.size()});
-      bytes += static_cast<double>(file.size());
-    }
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    if (seconds > 0) best = std::max(best, bytes / seconds);
+  double bytes = 0;
+  for (const MappedFile& file : files_) {
+    sink = sink + backend_->read({file.data(), static_cast<size_t>(file.size())});
+    bytes += static_cast<double>(file.size());
   }
-  return best;
+  return bytes;
 }
 
 Status Model::bytes_of(const FileRange& range, size_t alignment, const void** out) {

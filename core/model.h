@@ -15,7 +15,7 @@ namespace shiftadd {
 class Model {
  public:
   ~Model();
-  static Status open(const double* spec, size_t spec_length, const std::vector<std::string>& paths,
+  static Status open(const double* spec, size_t spec_length, std::vector<MappedFile> files,
                      std::unique_ptr<Backend> backend, std::unique_ptr<Model>* out);
 
   const ModelSpec& spec() const { return spec_; }
@@ -33,8 +33,8 @@ class Model {
   // norm in front too, which become 1. Not of a norm.
   Status rotated(const Rotation& rotation, Role role, uint32_t layer, std::span<uint16_t> out) const;
 
-  // Bytes per second at which the weight files can be read by the backend's threads: the best of several passes.
-  double measure_read() const;
+  // Reads all weight files once with the backend's threads and returns how many bytes they have.
+  double read_files() const;
   uint64_t mapped_bytes() const { return mapped_bytes_; }
   uint64_t heap_bytes() const { return heap_bytes_; }
 

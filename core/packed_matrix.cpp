@@ -64,9 +64,9 @@ uint32_t PackedShape::rows_in(uint32_t row_group) const {
 
 uint32_t PackedShape::tiles_in(uint32_t row_group) const { return (rows_in(row_group) + kTileRows - 1) / kTileRows; }
 
-size_t PackedShape::plane_bytes() const {
-  const size_t full = rows / group_rows, tiles_full = (group_rows + kTileRows - 1) / kTileRows;
-  const size_t tiles_last = (rows % group_rows + kTileRows - 1) / kTileRows;
+uint64_t PackedShape::plane_bytes() const {
+  const uint64_t full = rows / group_rows, tiles_full = (group_rows + kTileRows - 1) / kTileRows;
+  const uint64_t tiles_last = (rows % group_rows + kTileRows - 1) / kTileRows;
   return (full * tiles_full + tiles_last) * quads() * planes * kBlockBytes;
 }
 
@@ -86,6 +86,9 @@ Status PackedShape::check() const {
     return invalid_argument("packed matrix: group_columns must be 8 (block-wise) or 1 (column-wise)");
   if (scale_exponent < -kMaxScaleExponent || scale_exponent > kMaxScaleExponent)
     return invalid_argument("packed matrix: scale_exponent must be -100 to 100");
+  // Of an address space of 32 bits.
+  if (plane_bytes() > SIZE_MAX / 2 || scale_count() > SIZE_MAX / (2 * sizeof(float)))
+    return invalid_argument("packed matrix: it is larger than the memory of this system can be");
   return ok_status();
 }
 

@@ -42,8 +42,8 @@ struct PackedShape {
   uint32_t quads_in(uint32_t k_block) const;    // quads of one k-block: 8, fewer in the last
   uint32_t rows_in(uint32_t row_group) const;   // rows of one row group, without padding
   uint32_t tiles_in(uint32_t row_group) const;  // tiles of one row group
-  size_t plane_bytes() const;                   // size of all blocks
-  size_t scale_count() const { return size_t{row_groups()} * column_groups() * planes; }
+  uint64_t plane_bytes() const;                 // size of all blocks
+  uint64_t scale_count() const { return uint64_t{row_groups()} * column_groups() * planes; }
   // Byte offset of the first block of (row group, k-block); its tiles follow each other.
   size_t block_offset(uint32_t row_group, uint32_t k_block) const;
   // Refuses shapes that are out of range or whose sizes overflow.

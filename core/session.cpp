@@ -75,7 +75,7 @@ Status Session::check_prefill(std::span<const int32_t> tokens) const {
   return check_tokens(tokens);
 }
 
-Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
+Status Session::run_steps(std::span<const int32_t> tokens, Cancel cancel, uint32_t* last_rows) {
   SHIFTADD_TRY(check_prefill(tokens));
   SHIFTADD_TRY(reach(position() + tokens.size(), cancel));
   // A cancelled or failed call may leave keys and values behind the position; the next call overwrites them.
@@ -84,6 +84,21 @@ Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
     rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
     SHIFTADD_TRY(run_step(tokens.subspan(done, rows), position() + static_cast<uint32_t>(done), cancel));
   }
+  *last_rows = rows;
+  return ok_status();
+}
+
+Status Session::append(std::span<const int32_t> tokens, Cancel cancel) {
+  uint32_t rows = 0;
+  SHIFTADD_TRY(run_steps(tokens, cancel, &rows));
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  has_logits_ = false;
+  return ok_status();
+}
+
+Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
+  uint32_t rows = 0;
+  SHIFTADD_TRY(run_steps(tokens, cancel, &rows));
   has_logits_ = false;
   transformer_.logits(rows - 1, rows, logits_.data());
   if (!all_finite(logits_)) return not_finite(position() + tokens.size() - 1);

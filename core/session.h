@@ -35,6 +35,8 @@ class Session {
   // call was cancelled while it read everything again beyond the rotary switch; the logits are what they were too, unless
   // the new ones were not finite.
   Status prefill(std::span<const int32_t> tokens, Cancel cancel);
+  // The same without the logits, for the parts of a long prompt.
+  Status append(std::span<const int32_t> tokens, Cancel cancel);
   // The same, and writes the logits of every token: tokens x vocabulary size.
   Status prefill_logits(std::span<const int32_t> tokens, std::span<float> out, Cancel cancel);
   Status sample(const Sampling& sampling, int32_t* token);
@@ -58,6 +60,8 @@ class Session {
   // Before a sequence becomes `length` long: when that crosses the model's rotary switch, reads all tokens again.
   Status reach(size_t length, Cancel cancel);
   // Runs all blocks over `tokens` (at most Transformer::kMaxRows) at `position`.
+  // All tokens in steps; last_rows: of the last step.
+  Status run_steps(std::span<const int32_t> tokens, Cancel cancel, uint32_t* last_rows);
   Status run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel);
 
   const Model& model_;

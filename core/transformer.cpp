@@ -41,7 +41,7 @@ Status Transformer::allocate() {
   const uint32_t q = spec.heads * spec.head_size, kv = spec.kv_heads * spec.head_size;
   const struct {
     Buffer* buffer;
-    size_t columns, rows;
+    uint64_t columns, rows;
   } wanted[] = {{&hidden_, spec.hidden_size, kMaxRows}, {&normed_, spec.hidden_size, kMaxRows},
                 {&query_, q, kMaxRows}, {&key_, kv, kMaxRows}, {&value_, kv, kMaxRows}, {&attended_, q, kMaxRows},
                 {&gate_, spec.feed_forward_size, kMaxRows}, {&up_, spec.gated ? spec.feed_forward_size : 0, kMaxRows},

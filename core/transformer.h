@@ -26,7 +26,7 @@ class KvCache {
   Backend* backend_ = nullptr;
   Buffer keys_, values_;
   uint32_t capacity_ = 0;
-  size_t layer_bytes_ = 0;
+  uint64_t layer_bytes_ = 0;
 };
 
 // The input of one or more linear layers, as calibration sees it.

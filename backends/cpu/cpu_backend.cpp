@@ -32,11 +32,12 @@ class CpuBackend final : public Backend {
   const char* isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
 
-  Status allocate(size_t bytes, Buffer* out) override {
+  Status allocate(uint64_t bytes, Buffer* out) override {
+    if (bytes > SIZE_MAX / 2) return out_of_memory("cannot allocate " + std::to_string(bytes) + " bytes");
     // calloc of a large block maps fresh zero pages: nothing is resident until it is written.
-    void* data = std::calloc(bytes == 0 ? 1 : bytes, 1);
+    void* data = std::calloc(bytes == 0 ? 1 : static_cast<size_t>(bytes), 1);
     if (data == nullptr) return out_of_memory("cannot allocate " + std::to_string(bytes) + " bytes");
-    *out = {static_cast<float*>(data), bytes};
+    *out = {static_cast<float*>(data), static_cast<size_t>(bytes)};
     return ok_status();
   }
   void release(Buffer buffer) override { std::free(buffer.data); }
@@ -132,8 +133,8 @@ class CpuBackend final : public Backend {
   }
 
   // Keys: [key/value head][panel of 16 positions][head size][16]; values: [key/value head][position][head size].
-  size_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const override {
-    return size_t{kv_heads} * padded_positions(capacity) * head_size * kv_element_bytes();
+  uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const override {
+    return uint64_t{kv_heads} * padded_positions(capacity) * head_size * kv_element_bytes();
   }
 
   void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows,

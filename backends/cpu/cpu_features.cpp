@@ -45,6 +45,8 @@ void for_each_candidate(Visit visit) {  // widest first
 #elif defined(__aarch64__)
   visit(Candidate{&kKernelsNeonDot, has_dot_product()});
   visit(Candidate{&kKernelsNeon, true});
+#elif defined(__wasm_simd128__)
+  visit(Candidate{&kKernelsSimd128, true});  // a module with other instructions than the engine has does not load
 #endif
   visit(Candidate{&kKernelsPortable, true});
 }

@@ -144,6 +144,8 @@ extern const Kernels kKernelsAvx512Vnni;
 #elif defined(__aarch64__)
 extern const Kernels kKernelsNeon;
 extern const Kernels kKernelsNeonDot;
+#elif defined(__wasm_simd128__)
+extern const Kernels kKernelsSimd128;
 #endif
 
 }  // namespace shiftadd

@@ -5,9 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
-#include <thread>
-#include <vector>
 
+#include "backends/cpu/pool_workers.h"
 #include "core/function_ref.h"
 
 namespace shiftadd {
@@ -20,7 +19,7 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
 
-  int threads() const { return static_cast<int>(workers_.size()) + 1; }
+  int threads() const { return workers_->count() + 1; }
 
   // Calls work(item, thread) for every item in [0, count); thread is in [0, threads()).
   void run(size_t count, FunctionRef<void(size_t item, int thread)> work);
@@ -30,7 +29,6 @@ class ThreadPool {
   void take_items(int thread);
 
   const int spins_;  // looks for the next run before a thread sleeps
-  std::vector<std::thread> workers_;
   const FunctionRef<void(size_t, int)>* work_ = nullptr;
   // Every thread has a contiguous part of the items, so that it reads one stream; who is done early helps the others.
   struct alignas(64) Range {
@@ -42,6 +40,7 @@ class ThreadPool {
   static constexpr uint32_t kOpen = 1u << 31;
   std::atomic<uint32_t> inside_{0};  // workers that take items of the current run, and kOpen while more may enter
   std::atomic<bool> stop_{false};
+  std::unique_ptr<PoolWorkers> workers_;  // the last to be made: its threads use the others
 };
 
 }  // namespace shiftadd

@@ -1,5 +1,5 @@
 /** Speed of a loaded model on this machine, beside the limit that reading its weights sets. */
-import type { CancelFlag, EngineSampling, EngineSession } from './engine.js';
+import { makeCancelFlag, type CancelFlag, type EngineSampling, type EngineSession } from './engine.js';
 import { fromEngine } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import type { BackendInfo } from './model.js';
@@ -74,7 +74,7 @@ export async function benchmark(
       `Expected promptTokens and steps that fit ${core.contextLimit} positions (the model's limit) but received ${longest}`,
     );
   signal?.throwIfAborted();
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
+  const flag = makeCancelFlag();
   const stop = (): void => void Atomics.store(flag, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
   core.running.add(stop);

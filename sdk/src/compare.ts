@@ -1,5 +1,5 @@
 /** How far a model is from another on a text: divergence of the next-token distributions, and agreement on the best. */
-import type { CancelFlag } from './engine.js';
+import { makeCancelFlag } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { compareRules, readOptions, show } from './options.js';
@@ -58,7 +58,7 @@ export async function compareModels(
       `A window of ${size} tokens does not fit into the ${limit} positions of these models. Use a smaller window.`,
     );
   }
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
+  const flag = makeCancelFlag();
   const stop = (): void => void Atomics.store(flag, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
   for (const one of [core, reference]) one.running.add(stop);

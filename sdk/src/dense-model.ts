@@ -1,6 +1,6 @@
 /** The dense model of a checkpoint in the engine, for calibration, quantization and tuning. */
 import type { ModelFolder } from './checkpoint/model-folder.js';
-import type { CancelFlag, EngineModel } from './engine.js';
+import { makeCancelFlag, type CancelFlag, type EngineModel } from './engine.js';
 import { fromEngine } from './errors.js';
 import type { FamilySpec } from './families/index.js';
 import { openEngineModel } from './model.js';
@@ -24,7 +24,7 @@ export async function withDenseModel<T>(
   use: (engineModel: EngineModel, cancel: CancelFlag) => Promise<T>,
 ): Promise<T> {
   signal?.throwIfAborted();
-  const cancel: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
+  const cancel = makeCancelFlag();
   const stop = (): void => void Atomics.store(cancel, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
   let engineModel: EngineModel | null = null;

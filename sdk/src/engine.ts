@@ -1,6 +1,6 @@
 /**
  * The transport between TypeScript and the C ABI (`core/c_api.h`). Tokens and numbers cross it, never text. Every
- * transport (the native addon, later WebAssembly) implements these interfaces and passes the same tests.
+ * transport (the native addon, WebAssembly) implements these interfaces and passes the same tests.
  *
  * Every method that can fail rejects with an `EngineError`; the layers above turn it into a `ShiftAddError` that also
  * names what the user passed.
@@ -21,8 +21,15 @@ export interface EngineError extends Error {
   readonly status: EngineStatus;
 }
 
-/** A flag that a running call polls: set element 0 to 1 (`Atomics.store`) to stop it. Backed by a SharedArrayBuffer. */
+/**
+ * A flag that a running call polls: set element 0 to 1 (`Atomics.store`) to stop it. Backed by a SharedArrayBuffer where there
+ * is one; elsewhere (a page that is not cross-origin isolated) the engine runs on the thread that sets it.
+ */
 export type CancelFlag = Int32Array;
+
+export function makeCancelFlag(): CancelFlag {
+  return new Int32Array(typeof SharedArrayBuffer === 'undefined' ? new ArrayBuffer(4) : new SharedArrayBuffer(4));
+}
 
 export type Precision = 'exact' | 'fast';
 
@@ -85,7 +92,7 @@ export interface EngineSession {
   describe(): EngineSessionInfo;
   /** Starts the random stream of `sample` anew. */
   seed(seed: bigint): void;
-  /** Appends tokens (at least one) and computes the logits of the last. Cancelled: the session is as before the call. */
+  /** Appends tokens (at least one) and computes the logits of the last. Cancelled: the position is as before the call. */
   prefill(tokens: Int32Array, cancel?: CancelFlag): Promise<void>;
   /** The same, and returns the logits of every token: tokens x vocabulary. */
   prefillLogits(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array>;

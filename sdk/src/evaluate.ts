@@ -1,5 +1,5 @@
 /** Perplexity of a text: how well a model predicts it. */
-import type { CancelFlag } from './engine.js';
+import { makeCancelFlag } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import type { BackendInfo } from './model.js';
@@ -65,7 +65,7 @@ export async function evaluateText(core: ModelCore, text: string, options?: Eval
     );
   }
   const tokenizeMs = performance.now() - started;
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
+  const flag = makeCancelFlag();
   const stop = (): void => void Atomics.store(flag, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
   core.running.add(stop);

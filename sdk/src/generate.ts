@@ -1,5 +1,5 @@
 /** The generation loop: prefill once, then one decode step per token, with stop strings, limits and cancelling. */
-import type { CancelFlag, EngineSampling, EngineSession } from './engine.js';
+import { makeCancelFlag, type CancelFlag, type EngineSampling, type EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine, isEngineCancel } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { PromptLookup } from './prompt-lookup.js';
@@ -73,7 +73,7 @@ export interface StartedRun {
 }
 
 export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
-  const ending: Ending = { flag: new Int32Array(new SharedArrayBuffer(4)), why: null, reason: undefined };
+  const ending: Ending = { flag: makeCancelFlag(), why: null, reason: undefined };
   const end = (why: 'signal' | 'left' | 'closed', reason?: unknown): void => {
     if (ending.why !== null) return;
     ending.why = why;

@@ -27,7 +27,7 @@ const objects: Rule = { kind: 'objects' };
 /** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
 export const defaultContextSize = 4096;
 
-export const isaNames = ['portable', 'avx2', 'avx512', 'avx512vnni', 'neon', 'neondot'] as const;
+export const isaNames = ['portable', 'avx2', 'avx512', 'avx512vnni', 'neon', 'neondot', 'simd128', 'relaxedsimd'] as const;
 
 export const loadRules = {
   backend: choice(['auto', 'cpu', 'cuda', 'wasm'], 'auto'),

@@ -1,4 +1,6 @@
-// The folder that holds package.json, seen from dist/cjs. See package-root.js.
+// The twin of package-root.js, seen from dist/cjs.
 const { dirname } = require('node:path');
+const { pathToFileURL } = require('node:url');
 
 exports.packageRoot = dirname(dirname(__dirname));
+exports.importFile = (path, query = '') => import(pathToFileURL(path).href + query);

@@ -1,7 +1,8 @@
-// The folder that holds package.json, seen from sdk/src and from dist/esm. Plain JavaScript with a CommonJS twin
-// (package-root.cjs, copied to dist/cjs/package-root.js), because one TypeScript source cannot use both `import.meta`
-// and `__dirname`.
+// What one TypeScript source cannot say in both module formats: the folder that holds package.json, seen from sdk/src and from
+// dist/esm, and an import at run time. Plain JavaScript with a CommonJS twin (package-root.cjs, copied to
+// dist/cjs/package-root.js).
 import { dirname } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 export const packageRoot = dirname(dirname(dirname(fileURLToPath(import.meta.url))));
+export const importFile = (path, query = '') => import(pathToFileURL(path).href + query);

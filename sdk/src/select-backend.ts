@@ -1,8 +1,9 @@
 /** Which backends there are, and which one runs. An explicit choice is used or throws; nothing is substituted. */
-import type { Engine, EngineDevice } from './engine.js';
+import type { Engine } from './engine.js';
 import { loadNativeEngine } from './engine-native.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { isaNames, show } from './options.js';
+import { loadWasmEngine, wasmProblem } from './wasm/node-platform.js';
 
 export type BackendName = 'cpu' | 'cuda' | 'wasm';
 
@@ -31,9 +32,7 @@ export interface SelectedBackend {
 
 /** Every backend of this package with its state on this machine. Never throws for a missing backend. */
 export async function listBackends(): Promise<BackendReport[]> {
-  const cpu = probeCpu(undefined);
-  const other = (name: BackendName): BackendReport => ({ name, available: false, reason: 'not part of this build' });
-  return [cpu.report, other('cuda'), other('wasm')];
+  return probes.map((probe) => probe(undefined).report);
 }
 
 /**
@@ -42,41 +41,52 @@ export async function listBackends(): Promise<BackendReport[]> {
  */
 export function selectBackend(choice: BackendName | 'auto', isa?: string): SelectedBackend {
   const attempts: BackendAttempt[] = [];
-  for (const name of choice === 'auto' ? (['cuda', 'cpu', 'wasm'] as const) : [choice]) {
-    if (name !== 'cpu') {
-      attempts.push({ name, ok: false, reason: 'not part of this build' });
-      continue;
-    }
-    const { report, engine, forced } = probeCpu(isa);
-    attempts.push({ name, ok: report.available, reason: report.reason });
-    if (engine !== null) return { name, engine, isa: forced, attempts };
+  for (const probe of choice === 'auto' ? [probeCuda, probeCpu, probeWasm] : probes) {
+    const { report, engine, forced } = probe(isa);
+    if (choice !== 'auto' && report.name !== choice) continue;
+    attempts.push({ name: report.name, ok: report.available, reason: report.reason });
+    if (engine !== null) return { name: report.name, engine, isa: forced, attempts };
   }
   const reasons = attempts.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
   const fix = choice === 'auto' || choice === 'cpu' ? '' : " Use backend 'auto' or 'cpu'.";
   throw new ShiftAddError('ERR_NO_BACKEND', `No backend for '${choice}'. ${reasons}.${fix}`);
 }
 
-function probeCpu(isa: string | undefined): {
+interface Probe {
   report: BackendReport;
   engine: Engine | null;
+  /** The ISA that was asked for, by option or SHIFTADD_ISA. */
   forced: string | undefined;
-} {
+}
+
+// In the order of the list of backends.
+const probes: readonly ((isa: string | undefined) => Probe)[] = [probeCpu, probeCuda, probeWasm];
+
+function probeCuda(isa: string | undefined): Probe {
+  return { report: { name: 'cuda', available: false, reason: 'not part of this build' }, engine: null, forced: isa };
+}
+
+function probeWasm(isa: string | undefined): Probe {
+  const problem = wasmProblem();
+  if (problem !== null) return { report: { name: 'wasm', available: false, reason: problem }, engine: null, forced: isa };
+  return probeEngine('wasm', isa, loadWasmEngine);
+}
+
+function probeCpu(isa: string | undefined): Probe {
+  return probeEngine('cpu', isa, loadNativeEngine);
+}
+
+function probeEngine(name: BackendName, isa: string | undefined, load: () => Engine): Probe {
   const forced = isa ?? isaFromEnvironment();
-  let engine: Engine;
-  let device: EngineDevice;
   try {
-    engine = loadNativeEngine();
-    device = engine.describeDevice(forced);
+    const engine = load();
+    const { isa: chosen, cores } = engine.describeDevice(forced);
+    return { report: { name, available: true, reason: null, device: { isa: chosen, cores } }, engine, forced };
   } catch (error) {
     const failure = fromEngine(error, `Asking for the instruction set ${forced ?? 'of this machine'}`) as Error;
     const fix = forced === undefined ? '' : ' Leave isa and SHIFTADD_ISA away to use the widest that there is.';
-    return { report: { name: 'cpu', available: false, reason: failure.message + fix }, engine: null, forced };
+    return { report: { name, available: false, reason: failure.message + fix }, engine: null, forced };
   }
-  return {
-    report: { name: 'cpu', available: true, reason: null, device: { isa: device.isa, cores: device.cores } },
-    engine,
-    forced,
-  };
 }
 
 function isaFromEnvironment(): string | undefined {

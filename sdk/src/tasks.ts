@@ -1,6 +1,6 @@
 /** Multiple choice, minimal pairs and last words, scored by log-likelihood as lm-evaluation-harness does. */
 import { normalizer } from './compare.js';
-import type { CancelFlag, EngineSession } from './engine.js';
+import { makeCancelFlag, type CancelFlag, type EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { readOptions, show, taskRules } from './options.js';
@@ -68,7 +68,7 @@ export async function evaluateTaskItems(
   const kind = kindOf(items);
   core.checkOpen();
   const wanted = items.slice(0, limit);
-  const flag: CancelFlag = new Int32Array(new SharedArrayBuffer(4));
+  const flag = makeCancelFlag();
   const stop = (): void => void Atomics.store(flag, 0, 1);
   signal?.addEventListener('abort', stop, { once: true });
   core.running.add(stop);

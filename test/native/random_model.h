@@ -11,12 +11,19 @@
 
 #include "core/c_api.h"
 #include "core/half.h"
+#include "core/mapped_file.h"
 #include "core/model_spec.h"
 
 namespace shiftadd {
 
 constexpr uint32_t kVocabulary = 100, kHidden = 40, kLayers = 2, kHeads = 4, kKvHeads = 2, kHeadSize = 10, kFeed = 52,
                    kContext = 300;
+
+inline std::vector<MappedFile> mapped(const std::string& path) {
+  std::vector<MappedFile> files;
+  (void)MappedFile::open_all({path}, &files);  // opening a model without its file fails
+  return files;
+}
 
 // Hadamard matrix of 20 rows (Paley's first construction over the residues of 19) and random signs, for kHidden = 2 x 20.
 inline Rotation random_rotation() {

@@ -80,7 +80,7 @@ std::unique_ptr<Model> open_model(const RandomModel& file) {
   options.precision = Precision::exact;
   std::unique_ptr<Model> model;
   if (!make_cpu_backend(options, &backend).ok() ||
-      !Model::open(file.spec.data(), file.spec.size(), {file.path}, std::move(backend), &model).ok())
+      !Model::open(file.spec.data(), file.spec.size(), mapped(file.path), std::move(backend), &model).ok())
     tap::check(false, "a model opens");
   return model;
 }

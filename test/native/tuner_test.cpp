@@ -30,7 +30,7 @@ std::unique_ptr<Backend> backend_of(int threads) {
 
 std::unique_ptr<Model> open_model(const RandomModel& file, int threads) {
   std::unique_ptr<Model> model;
-  const Status status = Model::open(file.spec.data(), file.spec.size(), {file.path}, backend_of(threads), &model);
+  const Status status = Model::open(file.spec.data(), file.spec.size(), mapped(file.path), backend_of(threads), &model);
   if (!status.ok()) tap::note("%s", status.message.c_str());
   return model;
 }

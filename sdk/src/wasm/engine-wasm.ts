@@ -1,0 +1,311 @@
+/**
+ * `Engine` over a WebAssembly module. Calls compute on the thread that makes them: a page puts the whole SDK into a worker
+ * (`sdk/src/browser`), and in Node every step blocks for as long as it takes. Between the parts of a long call the event loop
+ * runs, so that an abort arrives.
+ */
+import type {
+  CancelFlag,
+  Engine,
+  EngineDevice,
+  EngineModel,
+  EngineModelInfo,
+  EngineModelOptions,
+  EngineQuantizer,
+  EngineSampling,
+  EngineSession,
+  EngineSessionInfo,
+  EngineTuner,
+  KvType,
+  Precision,
+} from '../engine.js';
+import { hasRelaxedSimd } from './glue.js';
+import { engineError, memoryLimitBytes, type Block, type WasmInstance } from './instance.js';
+
+/** Where instances and the bytes of weight files come from: Node or a page. */
+export interface WasmPlatform {
+  /** Threads that can run at once: 1 where memory cannot be shared. */
+  cores(): number;
+  /** An instance that can give a model this many threads. */
+  instance(threads: number, isa: string | undefined): Promise<WasmInstance>;
+  /** Puts a file into the memory of the instance. */
+  load(instance: WasmInstance, path: string): Promise<Block>;
+  size(path: string): Promise<number>;
+}
+
+// Tokens between two looks at the cancel flag: all that the core computes at once, or fewer where that takes long.
+const partOfSmall = 128;
+const partOfLarge = 16;
+const largeBytes = 300e6;
+// Where the vocabulary size stands in a model description (core/model_spec.h).
+const vocabularyField = 1;
+
+/** Lets messages and timers run. */
+async function turn(): Promise<void> {
+  await new Promise<void>((resolve) => {
+    if (typeof setImmediate === 'function') return void setImmediate(resolve);
+    // A message, because timers of a page wait for some milliseconds.
+    const { port1, port2 } = new MessageChannel() as unknown as { port1: { onmessage: () => void; close(): void }; port2: { postMessage(value: number): void } };
+    port1.onmessage = () => {
+      port1.close();
+      resolve();
+    };
+    port2.postMessage(0);
+  });
+}
+
+function checkCancel(cancel: CancelFlag | undefined): void {
+  if (cancel !== undefined && Atomics.load(cancel, 0) !== 0) throw engineError('cancelled', 'cancelled');
+}
+
+const onlyNative = 'the WebAssembly backend only runs models; quantize with the backend cpu';
+
+export class WasmEngine implements Engine {
+  readonly version = 1;
+
+  constructor(private readonly platform: WasmPlatform) {}
+
+  describeDevice(isa?: string): EngineDevice {
+    const best = hasRelaxedSimd() ? 'relaxedsimd' : 'simd128';
+    if (isa !== undefined && !['portable', 'simd128', best].includes(isa)) {
+      throw engineError('not_found', `WebAssembly here does not have the instruction set '${isa}'`);
+    }
+    return { backend: 'wasm', isa: isa ?? best, cores: this.platform.cores() };
+  }
+
+  async openModel(spec: Float64Array, paths: string[], options: EngineModelOptions): Promise<EngineModel> {
+    const { isa } = this.describeDevice(options.isa);
+    const threads = Math.min(options.threads === 0 ? this.platform.cores() : options.threads, this.platform.cores());
+    const sizes = await Promise.all(paths.map((path) => this.platform.size(path)));
+    const total = sizes.reduce((sum, size) => sum + size, 0);
+    if (total > memoryLimitBytes) {
+      throw engineError('out_of_memory', `the weights have ${total} bytes, but WebAssembly addresses ${2 ** 32}; take fewer bits per weight or a smaller model`);
+    }
+    const instance = await this.platform.instance(threads, options.isa);
+    const blocks: Block[] = [];
+    try {
+      for (const path of paths) blocks.push(await this.platform.load(instance, path));
+      const handle = instance.call((glue) =>
+        glue.open_model(
+          spec,
+          paths,
+          Uint32Array.from(blocks, ({ address }) => address),
+          Uint32Array.from(blocks, ({ bytes }) => bytes),
+          threads,
+          options.precision === 'exact' ? 0 : 1,
+          options.kvCache === 'f32' ? 0 : 1,
+          isa === 'portable' ? isa : undefined, // a module has one table besides
+        ),
+      );
+      return new WasmModel(instance, handle >>> 0, blocks, spec[vocabularyField]!);
+    } catch (error) {
+      for (const block of blocks) instance.release(block);
+      throw error;
+    }
+  }
+}
+
+class WasmModel implements EngineModel {
+  private readonly info: EngineModelInfo;
+  private readonly sessions = new Set<WasmSession>();
+  private isClosed = false;
+
+  constructor(
+    private readonly instance: WasmInstance,
+    private readonly handle: number,
+    private readonly blocks: Block[],
+    private readonly vocabulary: number,
+  ) {
+    this.info = instance.call((glue) => {
+      const info = glue.describe_model(handle);
+      const { isa, threads, precision, kv_type, mapped_bytes: mappedBytes, heap_bytes: heapBytes } = info;
+      info.free();
+      const named: { precision: Precision; kvCache: KvType } = { precision: precision === 0 ? 'exact' : 'fast', kvCache: kv_type === 0 ? 'f32' : 'f16' };
+      return { isa, threads, ...named, mappedBytes, heapBytes };
+    });
+  }
+
+  describe(): EngineModelInfo {
+    this.checkOpen();
+    return { ...this.info };
+  }
+
+  async openSession(contextSize: number): Promise<EngineSession> {
+    this.checkOpen();
+    const handle = this.instance.call((glue) => glue.open_session(this.handle, contextSize)) >>> 0;
+    const part = this.info.mappedBytes + this.info.heapBytes > largeBytes ? partOfLarge : partOfSmall;
+    const session = new WasmSession(this.instance, handle, part, this.vocabulary, () => this.sessions.delete(session));
+    this.sessions.add(session);
+    return session;
+  }
+
+  openQuantizer(): Promise<EngineQuantizer> {
+    return Promise.reject(engineError('unsupported', onlyNative));
+  }
+  openTuner(): Promise<EngineTuner> {
+    return Promise.reject(engineError('unsupported', onlyNative));
+  }
+  rotated(): Promise<Uint16Array> {
+    return Promise.reject(engineError('unsupported', onlyNative));
+  }
+
+  async measureRead(): Promise<number> {
+    this.checkOpen();
+    let best = 0;
+    for (let pass = 0; pass < 5; pass++) {
+      const started = performance.now();
+      const bytes = this.instance.call((glue) => glue.read_files(this.handle));
+      const seconds = (performance.now() - started) / 1000;
+      if (seconds > 0) best = Math.max(best, bytes / seconds);
+      await turn();
+    }
+    return best;
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    await Promise.all([...this.sessions].map((session) => session.close()));
+    if (!this.instance.isBroken) this.instance.call((glue) => glue.close_model(this.handle));
+    for (const block of this.blocks) this.instance.release(block);
+  }
+
+  private checkOpen(): void {
+    if (this.isClosed) throw engineError('invalid_argument', 'this object is closed');
+  }
+}
+
+class WasmSession implements EngineSession {
+  private isClosed = false;
+  /** The calls that are queued. */
+  private last: Promise<unknown> = Promise.resolve();
+  private pending = 0;
+
+  constructor(
+    private readonly instance: WasmInstance,
+    private readonly handle: number,
+    private readonly part: number,
+    private readonly vocabulary: number,
+    private readonly onClose: () => void,
+  ) {}
+
+  describe(): EngineSessionInfo {
+    this.checkOpen();
+    return this.describeNow();
+  }
+
+  seed(seed: bigint): void {
+    this.checkIdle();
+    this.instance.call((glue) => glue.seed(this.handle, seed));
+  }
+
+  rewind(position: number): void {
+    this.checkIdle();
+    this.instance.call((glue) => glue.rewind(this.handle, position));
+  }
+
+  logits(): Float32Array {
+    this.checkIdle();
+    return this.instance.call((glue) => glue.logits(this.handle, this.vocabulary));
+  }
+
+  prefill(tokens: Int32Array, cancel?: CancelFlag): Promise<void> {
+    return this.queue(async () => {
+      await this.appendAllButLast(tokens, cancel, (rest) => this.instance.call((glue) => glue.prefill(this.handle, rest)));
+    });
+  }
+
+  prefillLogits(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array> {
+    // In one part: the logits of all tokens are in memory at once anyway.
+    return this.queue(async () => {
+      checkCancel(cancel);
+      return this.instance.call((glue) => glue.prefill_logits(this.handle, tokens, this.vocabulary));
+    });
+  }
+
+  sample(sampling: EngineSampling): Promise<number> {
+    return this.queue(async () => this.sampleNow(sampling));
+  }
+
+  decode(token: number, sampling: EngineSampling, cancel?: CancelFlag): Promise<number> {
+    return this.queue(async () => {
+      checkCancel(cancel);
+      this.instance.call((glue) => glue.prefill(this.handle, Int32Array.of(token)));
+      return this.sampleNow(sampling);
+    });
+  }
+
+  decodeDraft(token: number, draft: Int32Array, cancel?: CancelFlag): Promise<Int32Array> {
+    return this.queue(async () => {
+      checkCancel(cancel);
+      return this.instance.call((glue) => glue.decode_draft(this.handle, token, draft));
+    });
+  }
+
+  evaluate(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array> {
+    return this.queue(async () => {
+      checkCancel(cancel);
+      return this.instance.call((glue) => glue.evaluate(this.handle, tokens));
+    });
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    await this.last.catch(() => undefined);
+    if (!this.instance.isBroken) this.instance.call((glue) => glue.close_session(this.handle));
+    this.onClose();
+  }
+
+  private sampleNow({ temperature, topK, topP, minP, repetitionPenalty, repetitionWindow }: EngineSampling): number {
+    return this.instance.call((glue) => glue.sample(this.handle, temperature, topK, topP, minP, repetitionPenalty, repetitionWindow));
+  }
+
+  /** Reads tokens in parts; on a failure the position is what it was. */
+  private async appendAllButLast(tokens: Int32Array, cancel: CancelFlag | undefined, last: (rest: Int32Array) => void): Promise<void> {
+    const { position } = this.describeNow();
+    let done = 0;
+    try {
+      for (; tokens.length - done > this.part; done += this.part) {
+        checkCancel(cancel);
+        const part = tokens.subarray(done, done + this.part);
+        this.instance.call((glue) => glue.append(this.handle, part));
+        await turn();
+      }
+      checkCancel(cancel);
+      last(tokens.subarray(done));
+    } catch (error) {
+      if (done > 0 && !this.instance.isBroken) this.instance.call((glue) => glue.rewind(this.handle, position));
+      throw error;
+    }
+  }
+
+  private queue<T>(work: () => Promise<T>): Promise<T> {
+    this.checkOpen();
+    this.pending++;
+    const result = this.last
+      .catch(() => undefined) // the failure of an earlier call is that call's
+      .then(turn)
+      .then(work)
+      .finally(() => this.pending--);
+    this.last = result.catch(() => undefined);
+    return result;
+  }
+
+  private describeNow(): EngineSessionInfo {
+    return this.instance.call((glue) => {
+      const info = glue.describe_session(this.handle);
+      const { position, context_size: contextSize, kv_cache_bytes: kvCacheBytes, scratch_bytes: scratchBytes } = info;
+      info.free();
+      return { position, contextSize, kvCacheBytes, scratchBytes };
+    });
+  }
+
+  private checkOpen(): void {
+    if (this.isClosed) throw engineError('invalid_argument', 'this object is closed');
+  }
+
+  private checkIdle(): void {
+    this.checkOpen();
+    if (this.pending > 0) throw engineError('invalid_argument', 'a call on this object is still running');
+  }
+}
