@@ -61,8 +61,7 @@ function main(wanted) {
       CARGO_TARGET_DIR: join(crate, 'target', name),
       ...(isRelaxed ? { SHIFTADD_RELAXED: '1' } : {}),
     });
-    // Every module has the same surface.
-    for (const file of [`${name}_bg.wasm`, `${name}.js`, ...(name === 'single' ? ['single.d.ts'] : [])]) {
+    for (const file of [`${name}_bg.wasm`, `${name}.js`, `${name}.d.ts`]) {
       if (!existsSync(join(crate, folder, file))) throw new Error(`wasm-pack made no ${join(folder, file)}`);
       rmSync(join(modules, file), { force: true });
       cpSync(join(crate, folder, file), join(modules, file));

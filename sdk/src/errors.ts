@@ -20,6 +20,8 @@ export type ErrorCode =
   | 'ERR_TASK_FILE'
   | 'ERR_OUTPUT_EXISTS'
   | 'ERR_WRITE'
+  | 'ERR_DOWNLOAD'
+  | 'ERR_WORKER'
   | 'ERR_HUB'
   | 'ERR_HUB_ACCESS'
   | 'ERR_CANCELLED';
@@ -86,6 +88,7 @@ export function fromWriting(error: unknown, path: string): unknown {
 
 /** The error of a file system call as a typed error that names the path. */
 export function fromFileSystem(error: unknown, path: string, fix: string): ShiftAddError {
+  if (error instanceof ShiftAddError) return error;
   const code = (error as NodeJS.ErrnoException).code;
   if (code === 'ENOENT' || code === 'ENOTDIR') {
     return new ShiftAddError('ERR_NOT_FOUND', `${path} does not exist. ${fix}`, error);

@@ -47,7 +47,7 @@ export class ModelCore {
 
   memory(session: EngineSession | null): MemoryUse {
     const { kvCacheBytes, scratchBytes } = session?.describe() ?? { kvCacheBytes: 0, scratchBytes: 0 };
-    const peakRssBytes = process.resourceUsage().maxRSS * 1024;
+    const peakRssBytes = typeof process === 'undefined' ? null : process.resourceUsage().maxRSS * 1024;
     return { weightsBytes: this.weightsBytes, kvCacheBytes, scratchBytes, peakRssBytes };
   }
 }

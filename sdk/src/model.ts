@@ -45,8 +45,8 @@ export interface LoadOptions {
 }
 
 export interface LoadProgress {
-  /** `verify` counts bytes. */
-  phase: 'open' | 'verify' | 'load';
+  /** `verify` and, in a browser, `download` count bytes. */
+  phase: 'open' | 'download' | 'verify' | 'load';
   done: number;
   total: number;
 }

@@ -10,7 +10,7 @@ export type Rule =
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'object' | 'objects'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -217,6 +217,9 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
       return value;
     case 'callback':
       if (typeof value !== 'function') throw wrong('a function');
+      return value;
+    case 'address':
+      if (!(typeof value === 'string' || value instanceof URL)) throw wrong('an address');
       return value;
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');

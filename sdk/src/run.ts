@@ -32,8 +32,8 @@ export interface MemoryUse {
   weightsBytes: number;
   kvCacheBytes: number;
   scratchBytes: number;
-  /** Of the whole process. */
-  peakRssBytes: number;
+  /** Of the whole process; null in a browser, which does not tell. */
+  peakRssBytes: number | null;
 }
 
 /** Null throughout until a meter is read. */

@@ -57,7 +57,7 @@ export const bench = defineCommand({
             ['reading them', `${fixed(result.readBytesPerSecond / 1e9, 2)} GB/s, which would allow ${fixed(result.limitTokensPerSecond, 1)} tokens/s`],
             ['limited by', result.limitedBy === 'memory' ? 'memory bandwidth: fewer bits per weight are faster' : 'computation: more threads or a wider instruction set are faster'],
             ['time to load', duration(result.loadMs)],
-            ['peak memory', bytes(result.memory.peakRssBytes)],
+            ['peak memory', bytes(result.memory.peakRssBytes!)],
             ['backend', `${result.backend.name} (${result.backend.isa}, ${counted(result.backend.threads, 'thread')}, ${result.backend.precision}, ${result.backend.kvCache} cache)`],
             ['repetitions', `${count(result.rounds)} of ${counted(result.steps, 'step')}`],
           ],

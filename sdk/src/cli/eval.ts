@@ -94,7 +94,7 @@ async function perplexity(model: Model, text: string, { values, terminal, signal
         ['predicted', counted(result.predictedTokens, 'token')],
         ['time', `${duration(result.timings.evaluateMs)}, ${fixed(result.timings.tokensPerSecond, 1)} tokens per second`],
         ['backend', `${backend.name} (${backend.isa}, ${counted(backend.threads, 'thread')}, ${backend.precision}, ${backend.kvCache} cache)`],
-        ['peak memory', bytes(result.memory.peakRssBytes)],
+        ['peak memory', bytes(result.memory.peakRssBytes!)],
       ],
     ),
   );
