@@ -20,6 +20,8 @@ export class Conversation {
   private chat: BrowserChat | null = null;
   private stopTurn: (() => void) | null = null;
   private turn: Promise<void> = Promise.resolve();
+  /** Whether the reader looks at the end, which then stays in view whatever grows or shrinks. */
+  private following = true;
 
   private readonly scroll = element('scroll', HTMLDivElement);
   private readonly welcome = element('welcome', HTMLDivElement);
@@ -42,6 +44,13 @@ export class Conversation {
       this.submit();
     });
     this.stopButton.addEventListener('click', () => this.stop());
+    this.scroll.addEventListener('scroll', () => {
+      this.following = this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight < 48;
+    });
+    const resized = new ResizeObserver(() => {
+      if (this.following) this.scroll.scrollTop = this.scroll.scrollHeight;
+    });
+    for (const part of [this.scroll, this.log, this.growing]) resized.observe(part);
     for (const example of element('examples', HTMLUListElement).querySelectorAll('button')) {
       example.addEventListener('click', () => {
         this.message.value = example.textContent;
@@ -84,9 +93,7 @@ export class Conversation {
   }
 
   private stop(): void {
-    if (this.stopTurn === null) return;
-    this.stopButton.disabled = true;
-    this.stopTurn();
+    this.stopTurn?.();
   }
 
   /** One turn. Never rejects: a failure is shown. */
@@ -96,7 +103,7 @@ export class Conversation {
     question.body.append(make('p', '', text));
     const answer = addMessage(this.growing, 'Model', 'model');
     answer.body.append(make('p', 'waiting', 'Reading the message'));
-    this.scroll.scrollTop = this.scroll.scrollHeight;
+    this.following = true;
     this.stopTurn = () => undefined;
     this.showBusy(true);
     try {
@@ -124,9 +131,7 @@ export class Conversation {
       this.stopTurn = null;
       this.showBusy(false);
       // Entering the log reads the whole answer out, once.
-      const follow = this.atEnd();
       this.log.append(answer.article);
-      if (follow) this.scroll.scrollTop = this.scroll.scrollHeight;
     }
   }
 
@@ -139,14 +144,11 @@ export class Conversation {
     let frame = 0;
     const draw = (): void => {
       frame = 0;
-      const follow = this.atEnd();
       text.show(written);
-      if (follow) this.scroll.scrollTop = this.scroll.scrollHeight;
       const seconds = (performance.now() - (firstAt ?? began)) / 1000;
       const tokensPerSecond = tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : null;
       this.events.live({ tokens, tokensPerSecond, firstTokenMs: firstAt === null ? null : firstAt - began });
     };
-    this.events.live({ tokens: 0, tokensPerSecond: null, firstTokenMs: null });
     try {
       for (let next = await chunks.next(); next.done !== true; next = await chunks.next()) {
         if (firstAt === null) body.replaceChildren();
@@ -162,16 +164,10 @@ export class Conversation {
     }
   }
 
-  /** Whether the reader looks at the end, which then stays in view. */
-  private atEnd(): boolean {
-    return this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight < 48;
-  }
-
   private showBusy(busy: boolean): void {
     const focused = document.activeElement === (busy ? this.sendButton : this.stopButton);
     this.sendButton.hidden = busy;
     this.stopButton.hidden = !busy;
-    this.stopButton.disabled = false;
     // The button that had the focus is gone.
     if (focused) (busy ? this.stopButton : this.message).focus();
     if (busy) this.events.say('Answering');

@@ -36,7 +36,8 @@ export class ModelPicker {
       event.preventDefault();
       this.submit();
     });
-    this.form.addEventListener('change', () => this.refuse(''));
+    // Not on `change`, which comes with the press on the button: the text would vanish and the button move away.
+    this.form.addEventListener('input', () => this.refuse(''));
     element('cancel-load', HTMLButtonElement).addEventListener('click', () => events.cancel());
     if (!('webkitdirectory' in this.folder)) {
       element('use-folder', HTMLInputElement).disabled = true;

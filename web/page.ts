@@ -162,5 +162,5 @@ addEventListener('load', () => {
   void workOffline((take) => {
     element('update', HTMLDivElement).hidden = false;
     element('take-update', HTMLButtonElement).onclick = take;
-  }).catch(showError);
+  }).catch((error: unknown) => console.warn('This page will need the network next time:', error)); // in private windows, say
 });

@@ -1,6 +1,7 @@
 /**
  * Stands in for the SDK's browser build in the tests of the page: no worker, no weights, words instead of a model. What
- * is sent chooses what happens: `long` a long answer, `overflow` a failure, `crash` the end of the model.
+ * is sent chooses what happens: `long` a long answer, `overflow` a failure, `crash` the end of the model. So does a word
+ * in an address: `damaged` fails, `stalled` stays in the middle of the download.
  */
 import { ShiftAddError } from '../../sdk/src/errors.js';
 import { Run, noEnergy, type FinishReason, type GenerationResult } from '../../sdk/src/run.js';
@@ -45,6 +46,7 @@ export const loadModel: typeof contract.loadModel = async (source, { signal, onP
     for (let step = 0; step <= 10; step++) {
       await pause(signal);
       onProgress?.({ phase, done: (step * size) / 10, total: phase === 'open' ? 0 : size });
+      while (url?.includes('stalled') && phase === 'download' && step === 5) await pause(signal);
     }
     if (url?.includes('damaged') && phase === 'verify') {
       throw new ShiftAddError('ERR_CHECKSUM', 'model.safetensors is damaged: its checksum differs. Download it again.');
