@@ -6,6 +6,9 @@ import { element, make } from './element.js';
 import type { BrowserChat, BrowserModel } from './sdk-contract.js';
 import type { LiveSpeed } from './status-panel.js';
 
+/** Beside the temperature: tokens so unlikely that a small model goes astray with them are never drawn. */
+const sampling = { topP: 0.9 };
+
 export interface ConversationEvents {
   settings(): { temperature: number; system: string };
   live(speed: LiveSpeed): void;
@@ -44,8 +47,13 @@ export class Conversation {
       this.submit();
     });
     this.stopButton.addEventListener('click', () => this.stop());
+    let lastTop = 0;
     this.scroll.addEventListener('scroll', () => {
-      this.following = this.scroll.scrollHeight - this.scroll.scrollTop - this.scroll.clientHeight < 48;
+      // Only a move up is the reader's: an event may also come late, after the text has grown once more.
+      const { scrollTop, scrollHeight, clientHeight } = this.scroll;
+      if (scrollHeight - scrollTop - clientHeight < 48) this.following = true;
+      else if (scrollTop < lastTop) this.following = false;
+      lastTop = scrollTop;
     });
     const resized = new ResizeObserver(() => {
       if (this.following) this.scroll.scrollTop = this.scroll.scrollHeight;
@@ -108,7 +116,7 @@ export class Conversation {
     this.showBusy(true);
     try {
       const { temperature, system } = this.events.settings();
-      this.chat ??= model.createChat(system === '' ? {} : { system });
+      this.chat ??= model.createChat({ ...sampling, ...(system === '' ? {} : { system }) });
       const run = this.chat.send(text, { temperature });
       const chunks = run[Symbol.asyncIterator]();
       this.stopTurn = () => void chunks.return?.();
@@ -185,8 +193,8 @@ function addMessage(host: HTMLElement, who: string, kind: string): { article: HT
 
 function describe({ finishReason, usage, timings }: GenerationResult): string {
   const parts = [counted(usage.completionTokens, 'token')];
-  if (timings.tokensPerSecond !== null) parts.push(`${timings.tokensPerSecond.toFixed(1)} per second`);
-  if (timings.firstTokenMs !== null) parts.push(`first after ${duration(timings.firstTokenMs)}`);
+  if (timings.tokensPerSecond !== null) parts.push(`${timings.tokensPerSecond.toFixed(1)} tokens per second`);
+  if (timings.firstTokenMs !== null) parts.push(`time to first token ${duration(timings.firstTokenMs)}`);
   if (finishReason === 'length') parts.push('cut off where the context ends');
   return parts.join(' · ');
 }

@@ -56,7 +56,8 @@ async function open(loaded: BrowserModel): Promise<void> {
   void loaded.closed.then((error) => {
     // Closed by the page itself, it is no longer the current one.
     if (model !== loaded) return;
-    void leave();
+    model = null;
+    void attempt(leave);
     if (error !== null) showError(error);
   });
   await conversation.begin(loaded);
@@ -95,7 +96,10 @@ function showDetails(shown: boolean): void {
 
 function showMemory(): void {
   const current = model;
-  if (current !== null) void attempt(() => panel.showMemory(current));
+  if (current === null) return;
+  panel.showMemory(current).catch((error: unknown) => {
+    if (model === current) showError(error); // a model that was left meanwhile has nothing to say
+  });
 }
 
 async function showStored(): Promise<{ url: string }[]> {

@@ -10,8 +10,7 @@ import { chromium, type Browser } from 'playwright-core';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** The path of a Chromium, or null. */
-export function findBrowser(): string | null {
+function findBrowser(): string | null {
   const named = process.env['SHIFTADD_CHROMIUM'];
   if (named !== undefined && named !== '') return named;
   const folders = (process.env['PATH'] ?? '').split(delimiter);
@@ -28,9 +27,14 @@ function isProgram(path: string): boolean {
   }
 }
 
-export async function startBrowser(t: any, executablePath: string): Promise<Browser> {
+const executablePath = findBrowser();
+
+/** Why tests that need a browser are skipped, or false. */
+export const noBrowser = executablePath === null ? 'there is no chromium on PATH; SHIFTADD_CHROMIUM names one' : false;
+
+export async function startBrowser(t: any): Promise<Browser> {
   // Tests often run as root in a container, where the sandbox of Chromium cannot.
-  const browser = await chromium.launch({ executablePath, args: ['--no-sandbox'] });
+  const browser = await chromium.launch({ executablePath: executablePath!, args: ['--no-sandbox'] });
   t.teardown(() => browser.close());
   return browser;
 }

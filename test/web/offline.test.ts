@@ -1,16 +1,26 @@
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import t from 'tap';
-import { buildFake, findBrowser, runWeb, servePage, startBrowser, temporaryFolder } from './browser.js';
+import { buildFake, noBrowser, runWeb, servePage, startBrowser, temporaryFolder } from './browser.js';
 import { ask, loadModel, message } from './flow.js';
 
-const executable = findBrowser();
-const skip = executable === null ? 'there is no chromium on PATH; SHIFTADD_CHROMIUM names one' : false;
+const skip = noBrowser;
+
+/** Stands in for the SDK's worker: compiles WebAssembly (here the smallest module that there is) and asks for shared memory. */
+const worker = `
+const { instance } = await WebAssembly.instantiateStreaming(fetch(new URL('smallest.wasm', import.meta.url)));
+const memory = new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+postMessage([String(instance), memory.buffer.constructor.name]);
+`;
+const smallest = Uint8Array.of(0, 0x61, 0x73, 0x6d, 1, 0, 0, 0);
 
 t.test('after the first visit no server is needed', { skip }, async (t) => {
   const folder = await temporaryFolder(t);
   await buildFake(join(folder, 'sdk'));
+  await writeFile(join(folder, 'sdk', 'worker.js'), worker);
+  await writeFile(join(folder, 'sdk', 'smallest.wasm'), smallest);
   const served = await servePage(t, ['--sdk', join(folder, 'sdk'), '--out', join(folder, 'page')]);
-  const page = await (await startBrowser(t, executable!)).newPage();
+  const page = await (await startBrowser(t)).newPage();
   await page.goto(served.url);
   await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
   await loadModel(page);
@@ -19,6 +29,15 @@ t.test('after the first visit no server is needed', { skip }, async (t) => {
   await message(page).waitFor();
   t.match(await ask(page, 'Hello'), 'turn 1');
   t.equal(await page.evaluate(() => crossOriginIsolated), true, 'what is kept is still isolated');
+  const said = await page.evaluate(
+    () =>
+      new Promise((resolve, reject) => {
+        const started = new Worker('./shiftadd/worker.js', { type: 'module' });
+        started.onmessage = ({ data }) => resolve(data);
+        started.onerror = ({ message }) => reject(new Error(message));
+      }),
+  );
+  t.same(said, ['[object WebAssembly.Instance]', 'SharedArrayBuffer'], 'a worker, WebAssembly and shared memory too');
 });
 
 t.test('a new build is offered, then taken as a whole', { skip }, async (t) => {
@@ -26,7 +45,7 @@ t.test('a new build is offered, then taken as a whole', { skip }, async (t) => {
   const build = ['--sdk', join(folder, 'sdk'), '--out', join(folder, 'page')];
   await buildFake(join(folder, 'sdk'), 'globalThis.build = 1;');
   const served = await servePage(t, build);
-  const page = await (await startBrowser(t, executable!)).newPage();
+  const page = await (await startBrowser(t)).newPage();
   await page.goto(served.url);
   await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
   t.equal(await page.locator('#update').isVisible(), false);

@@ -3,11 +3,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Browser, Page } from 'playwright-core';
 import t from 'tap';
-import { buildFake, findBrowser, root, runWeb, servePage, startBrowser, temporaryFolder, type ServedPage } from './browser.js';
+import { buildFake, noBrowser, root, runWeb, servePage, startBrowser, temporaryFolder, type ServedPage } from './browser.js';
 import { answers, ask, loadButton, loadModel, message, talk } from './flow.js';
 
-const executable = findBrowser();
-const skip = executable === null ? 'there is no chromium on PATH; SHIFTADD_CHROMIUM names one' : false;
+const skip = noBrowser;
 
 let browser: Browser;
 let folder: string;
@@ -17,7 +16,7 @@ t.before(async () => {
   folder = await temporaryFolder(t);
   await buildFake(join(folder, 'sdk'));
   served = await servePage(t, ['--sdk', join(folder, 'sdk'), '--out', join(folder, 'page')]);
-  if (executable !== null) browser = await startBrowser(t, executable);
+  if (skip === false) browser = await startBrowser(t);
 });
 
 /** A page of a visitor who was never here. */
@@ -60,6 +59,10 @@ t.test('the server', async (t) => {
 
   const open = await servePage(t, ['--sdk', join(folder, 'sdk'), '--out', join(folder, 'open'), '--no-isolation']);
   t.equal((await fetch(open.url)).headers.get('cross-origin-opener-policy'), null);
+  if (skip !== false) return;
+  const page = await visit(t, {}, open.url);
+  await loadModel(page);
+  t.match(await page.locator('#backend-facts').innerText(), /not allowed: the page is not cross-origin isolated/);
 });
 
 t.test('wrong options', async (t) => {
