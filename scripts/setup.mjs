@@ -72,10 +72,11 @@ const types = {
   what: 'checking types',
   stamp: 'build/.types-stamp',
   outputs: [],
-  key: () => contentKey(root, ['package-lock.json', 'tsconfig.json', 'sdk/src', 'test/sdk', 'test/native']),
+  key: () => contentKey(root, ['package-lock.json', 'tsconfig.json', 'sdk/src', 'test/sdk', 'test/native', 'web', 'test/web']),
   async build() {
     const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
     await runStep('types', root, process.execPath, [tsc, '--noEmit']);
+    await runStep('types-web', root, process.execPath, [tsc, '--noEmit', '--project', 'web']);
   },
 };
 
