@@ -68,6 +68,26 @@ const typescript = {
   },
 };
 
+const browser = {
+  what: 'bundling the browser build',
+  stamp: 'dist/browser/.shiftadd-stamp',
+  outputs: ['dist/browser/index.js', 'dist/browser/worker.js'],
+  key: () => contentKey(root, ['package-lock.json', 'tsconfig.json', 'sdk/src', 'backends/wasm/modules', 'scripts/build-browser.mjs']),
+  async build() {
+    const { buildBrowser } = await import('./build-browser.mjs'); // its bundler is installed by an earlier step
+    const fresh = join(root, 'build', 'browser');
+    rmSync(fresh, { recursive: true, force: true });
+    mkdirSync(fresh, { recursive: true });
+    const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+    const types = join(root, 'build', 'browser-types');
+    rmSync(types, { recursive: true, force: true });
+    await Promise.all([buildBrowser(fresh), runStep('browser-types', root, process.execPath, [tsc, '--project', 'sdk/src/browser', '--outDir', types])]);
+    renameSync(join(types, 'sdk', 'src'), join(fresh, 'types'));
+    rmSync(join(root, 'dist', 'browser'), { recursive: true, force: true });
+    renameSync(fresh, join(root, 'dist', 'browser'));
+  },
+};
+
 const types = {
   what: 'checking types',
   stamp: 'build/.types-stamp',
@@ -102,10 +122,10 @@ const nativeTests = programs('building the native tests', 'build-tests', 'SHIFTA
 const nativeBenchmarks = programs('building the native benchmarks', 'build-bench', 'SHIFTADD_BENCHMARKS', 'benchmarks/native');
 
 /** Does whatever is not up to date. `tests` also builds the native test programs and checks the types of all sources. */
-export async function setUp({ tests = false, benchmarks = false } = {}) {
+export async function setUp({ tests = false, benchmarks = false, browser: wantsBrowser = tests } = {}) {
   const problems = nodeProblems();
   if (problems.length > 0) throw new StepError(problems.join('\n'));
-  const steps = [install, native, typescript, ...(tests ? [nativeTests, types] : []), ...(benchmarks ? [nativeBenchmarks] : [])];
+  const steps = [install, native, typescript, ...(wantsBrowser ? [browser] : []), ...(tests ? [nativeTests, types] : []), ...(benchmarks ? [nativeBenchmarks] : [])];
   if (steps.every(upToDate)) return;
   const release = await lock();
   try {
@@ -127,7 +147,7 @@ async function build(stale) {
   if (stale.includes(install)) await make(install);
   await Promise.all([
     makeInOrder([native, nativeTests, nativeBenchmarks].filter((step) => stale.includes(step))),
-    makeInOrder([typescript, types].filter((step) => stale.includes(step))),
+    makeInOrder([typescript, browser, types].filter((step) => stale.includes(step))),
   ]);
   linkCommandLine();
   say(`ready after ${Math.round((performance.now() - started) / 1000)} s`);

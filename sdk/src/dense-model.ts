@@ -30,7 +30,7 @@ export async function withDenseModel<T>(
   let engineModel: EngineModel | null = null;
   try {
     const open = { threads, precision: 'exact' as const, signal };
-    ({ engineModel } = await openEngineModel(selectBackend('auto'), buildModelSpec(source, family), open, source.path));
+    ({ engineModel } = await openEngineModel(selectBackend('cpu'), buildModelSpec(source, family), open, source.path));
     return await use(engineModel, cancel);
   } catch (error) {
     signal?.throwIfAborted();

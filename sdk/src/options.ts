@@ -29,8 +29,10 @@ export const defaultContextSize = 4096;
 
 export const isaNames = ['portable', 'avx2', 'avx512', 'avx512vnni', 'neon', 'neondot', 'simd128', 'relaxedsimd'] as const;
 
+export const backendChoices = ['auto', 'cpu', 'cuda', 'wasm'] as const;
+
 export const loadRules = {
-  backend: choice(['auto', 'cpu', 'cuda', 'wasm'], 'auto'),
+  backend: choice(backendChoices, 'auto'), // default: SHIFTADD_BACKEND, else the best there is
   threads: integer(1, 64), // default: one per core
   precision: choice(['fast', 'exact'], 'fast'),
   kvCache: choice(['f32', 'f16']), // default: f16 with precision fast, f32 with exact

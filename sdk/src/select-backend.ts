@@ -2,7 +2,7 @@
 import type { Engine } from './engine.js';
 import { loadNativeEngine } from './engine-native.js';
 import { ShiftAddError, fromEngine } from './errors.js';
-import { isaNames, show } from './options.js';
+import { backendChoices, isaNames, show } from './options.js';
 import { loadWasmEngine, wasmProblem } from './wasm/node-platform.js';
 
 export type BackendName = 'cpu' | 'cuda' | 'wasm';
@@ -36,10 +36,11 @@ export async function listBackends(): Promise<BackendReport[]> {
 }
 
 /**
- * The backend for a model. ERR_NO_BACKEND lists every reason and its fix; TypeError for an unknown SHIFTADD_ISA.
- * `isa` wins over the environment.
+ * The backend for a model. ERR_NO_BACKEND lists every reason and its fix; TypeError for an unknown SHIFTADD_ISA or SHIFTADD_BACKEND.
+ * `isa` and a named backend win over SHIFTADD_ISA and SHIFTADD_BACKEND.
  */
-export function selectBackend(choice: BackendName | 'auto', isa?: string): SelectedBackend {
+export function selectBackend(wanted: BackendName | 'auto', isa?: string): SelectedBackend {
+  const choice = wanted === 'auto' ? backendFromEnvironment() : wanted;
   const attempts: BackendAttempt[] = [];
   for (const probe of choice === 'auto' ? [probeCuda, probeCpu, probeWasm] : probes) {
     const { report, engine, forced } = probe(isa);
@@ -87,6 +88,15 @@ function probeEngine(name: BackendName, isa: string | undefined, load: () => Eng
     const fix = forced === undefined ? '' : ' Leave isa and SHIFTADD_ISA away to use the widest that there is.';
     return { report: { name, available: false, reason: failure.message + fix }, engine: null, forced };
   }
+}
+
+function backendFromEnvironment(): BackendName | 'auto' {
+  const name = process.env['SHIFTADD_BACKEND'];
+  if (name === undefined || name === '') return 'auto';
+  if (!backendChoices.some((choice) => choice === name)) {
+    throw new TypeError(`Expected one of ${backendChoices.join(', ')} for SHIFTADD_BACKEND but received ${show(name)}`);
+  }
+  return name as BackendName | 'auto';
 }
 
 function isaFromEnvironment(): string | undefined {
