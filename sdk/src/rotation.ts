@@ -94,13 +94,13 @@ function paleySecond(prime: number): Int8Array {
 export function signsToHex(signs: Int8Array): string {
   const bytes = new Uint8Array(Math.ceil(signs.length / 8));
   signs.forEach((sign, i) => (bytes[i >> 3]! |= sign > 0 ? 128 >> (i & 7) : 0));
-  return Buffer.from(bytes).toString('hex');
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /** Null when it is not the hexadecimal form of `count` signs. */
 export function signsFromHex(hex: unknown, count: number): Int8Array | null {
   if (typeof hex !== 'string' || hex.length !== 2 * Math.ceil(count / 8) || !/^[0-9a-f]*$/.test(hex)) return null;
-  const bytes = Buffer.from(hex, 'hex');
-  const signs = Int8Array.from({ length: count }, (_, i) => (bytes[i >> 3]! & (128 >> (i & 7)) ? 1 : -1));
+  const byteAt = (i: number): number => Number.parseInt(hex.slice(2 * i, 2 * i + 2), 16);
+  const signs = Int8Array.from({ length: count }, (_, i) => (byteAt(i >> 3) & (128 >> (i & 7)) ? 1 : -1));
   return signsToHex(signs) === hex ? signs : null; // no bits behind the last sign
 }
