@@ -15,7 +15,7 @@ const rules = {
   'prefill': { value: 'N', initial: '128', help: 'prompt tokens of the prefill measurement' },
   'precision': { value: 'LIST', initial: 'fast', help: 'of shiftadd: exact, fast or both' },
   'bits': { value: 'LIST', initial: '2,4', help: 'of our 1b models' },
-  'types': { value: 'LIST', initial: 'Q8_0,Q4_0,Q2_K,TQ2_0', help: 'GGUF types of the 1b models that wllama runs' },
+  'types': { value: 'LIST', initial: 'Q4_K,Q2_K,TQ2_0', help: 'GGUF types of the 1b models that wllama runs' },
   'gguf': { value: 'FILES', help: 'what wllama runs beside smollm2 or a folder (default for smollm2: benchmarks/peers/smollm2.gguf)' },
   'models': { value: 'FOLDER', help: 'where random models are made and kept (default build-bench/models)' },
   'build': { value: 'FOLDER', help: 'our browser build (default dist/browser)' },
