@@ -1,8 +1,9 @@
 // Who runs what: for every model that was asked for, our engine in each precision and the peer on each of its files.
 import { existsSync } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
-import { StepError, runStep } from '../scripts/run-step.mjs';
+import { StepError } from '../scripts/run-step.mjs';
 import { root } from '../scripts/setup.mjs';
+import { ggufScaleModel, packedScaleModel } from './scale-models.mjs';
 
 /**
  * @typedef {object} Contender
@@ -15,8 +16,6 @@ import { root } from '../scripts/setup.mjs';
 
 const embeddedModel = join(root, 'models', 'smollm2-135m-instruct');
 const embeddedPeer = join(root, 'benchmarks', 'peers', 'smollm2.gguf');
-const headBits = 4;
-const rowGroup = 512;
 
 /** The peer's types of about the same width. */
 const scaleTypes = { 2: ['TQ2_0', 'Q2_K'], 3: ['Q3_K'], 4: ['Q4_0'] };
@@ -52,18 +51,8 @@ function givenModel(name, options, hasPeer, say) {
 async function scaleModel(name, bits, options, hasPeer, say) {
   const types = scaleTypes[bits];
   if (types === undefined) throw new StepError(`Expected scale-${Object.keys(scaleTypes).join(', scale-')} but received ${name}`, 2);
-  const make = async (file, flags) => {
-    const path = join(options.modelsFolder, file);
-    if (!existsSync(path)) {
-      say(`making ${file}`);
-      // A process of its own: what it needs in memory must not count in any measurement.
-      await runStep(`bench-${file}`, root, process.execPath, [join(root, 'benchmarks', 'scale-model.mjs'), path, ...flags]);
-    }
-    return path;
-  };
-  const numbers = ['--bits', bits, '--head-bits', String(headBits), '--row-group', String(rowGroup)];
-  const contenders = ourContenders(await make(`scale-b${bits}-h${headBits}-r${rowGroup}`, numbers), options);
-  for (const type of hasPeer ? types : []) contenders.push(peer(await make(`scale-${type}.gguf`, ['--gguf', type]), type));
+  const contenders = ourContenders(await packedScaleModel(options.modelsFolder, bits, say), options);
+  for (const type of hasPeer ? types : []) contenders.push(peer(await ggufScaleModel(options.modelsFolder, type, say), type));
   return { name, chat: false, contenders };
 }
 

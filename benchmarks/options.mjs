@@ -22,16 +22,42 @@ const rules = {
   'help': { help: 'this' },
 };
 
-export const help = [
-  'npm run bench -- [options]    measures whole models, ours beside node-llama-cpp where it is installed', '',
-  ...Object.entries(rules).map(([name, { value, initial, help }]) => {
-    const left = `  --${name}${value === undefined ? '' : ` ${value}`}`;
-    return `${left.padEnd(22)}${help}${initial === undefined ? '' : ` (default ${initial})`}`;
-  }),
-].join('\n');
+export const help = formatHelp(
+  'npm run bench -- [options]    measures whole models, ours beside node-llama-cpp where it is installed', rules,
+);
 
 /** Throws TypeError or RangeError for what it does not understand. */
 export function readOptions(words) {
+  const { values, list } = parseOptions(rules, words);
+  const models = list('model');
+  if (models.length === 0) throw new TypeError('Expected at least one model for --model but received none');
+  if (!/^[\w.-]+$/.test(values.name)) throw new TypeError(`Expected letters, digits, '.', '_' and '-' for --name but received ${values.name}`);
+  return {
+    help: values.help,
+    installPeers: values['install-peers'],
+    models,
+    threads: list('threads').map((entry) => readInteger('--threads', entry, 1, 1, 64)),
+    precisions: readPrecisions(list('precision')),
+    rounds: readInteger('--rounds', values.rounds, 3, 1, 1000),
+    steps: readInteger('--steps', values.steps, 128, 1, 2048),
+    peers: values.peers === undefined ? null : resolve(values.peers),
+    ggufFiles: list('gguf').map((file) => resolve(file)),
+    modelsFolder: resolve(values.models ?? join(root, 'build-bench', 'models')),
+    name: values.name,
+    out: values.out === undefined ? null : resolve(values.out),
+  };
+}
+
+/** One line per option, in the order of the rules. */
+export function formatHelp(head, rules) {
+  return [head, '', ...Object.entries(rules).map(([name, { value, initial, help }]) => {
+    const left = `  --${name}${value === undefined ? '' : ` ${value}`}`;
+    return `${left.padEnd(22)}${help}${initial === undefined ? '' : ` (default ${initial})`}`;
+  })].join('\n');
+}
+
+/** The texts and flags on the command line, and `list` to read one that is a list. */
+export function parseOptions(rules, words) {
   const { values } = parseArgs({
     args: words,
     options: Object.fromEntries(
@@ -41,28 +67,15 @@ export function readOptions(words) {
     ),
   });
   const list = (name) => (values[name] ?? '').split(',').map((entry) => entry.trim()).filter((entry) => entry !== '');
-  const models = list('model');
-  if (models.length === 0) throw new TypeError('Expected at least one model for --model but received none');
-  const chosen = list('precision');
+  return { values, list };
+}
+
+export function readPrecisions(chosen) {
   const unknown = chosen.find((entry) => !precisions.includes(entry));
   if (unknown !== undefined || chosen.length === 0) {
     throw new TypeError(`Expected ${precisions.join(' or ')} for --precision but received ${unknown ?? 'nothing'}`);
   }
-  if (!/^[\w.-]+$/.test(values.name)) throw new TypeError(`Expected letters, digits, '.', '_' and '-' for --name but received ${values.name}`);
-  return {
-    help: values.help,
-    installPeers: values['install-peers'],
-    models,
-    threads: list('threads').map((entry) => readInteger('--threads', entry, 1, 1, 64)),
-    precisions: chosen,
-    rounds: readInteger('--rounds', values.rounds, 3, 1, 1000),
-    steps: readInteger('--steps', values.steps, 128, 1, 2048),
-    peers: values.peers === undefined ? null : resolve(values.peers),
-    ggufFiles: list('gguf').map((file) => resolve(file)),
-    modelsFolder: resolve(values.models ?? join(root, 'build-bench', 'models')),
-    name: values.name,
-    out: values.out === undefined ? null : resolve(values.out),
-  };
+  return chosen;
 }
 
 /** The integer that `text` spells, or `initial` without one. */

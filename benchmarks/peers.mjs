@@ -29,9 +29,14 @@ export async function installPeers() {
   const binary = binaries[`${process.platform}-${process.arch}`];
   if (binary === undefined) throw new StepError(`${name} has no binary for ${process.platform}-${process.arch}`);
   const version = JSON.parse(readFileSync(join(home, 'package.json'), 'utf8')).dependencies[name];
+  // The binaries are optional dependencies: leaving those out and naming one leaves the large ones out.
+  await installPackages(home, ['--omit=optional', `@node-llama-cpp/${binary}@${version}`]);
+}
+
+/** Installs what package.json in `folder` pins, without install scripts. `more`: further words for npm. */
+export async function installPackages(folder, more = []) {
   const npm = process.env.npm_execpath;
   const [program, first] = npm?.endsWith('.js') ? [process.execPath, [npm]] : [process.platform === 'win32' ? 'npm.cmd' : 'npm', []];
-  // The binaries are optional dependencies: leaving those out and naming one leaves the large ones out.
-  const flags = ['--ignore-scripts', '--omit=optional', '--no-save', '--no-package-lock', '--no-audit', '--no-fund'];
-  await runStep('bench-peers', root, program, [...first, 'install', '--prefix', home, ...flags, `@node-llama-cpp/${binary}@${version}`]);
+  const flags = ['--ignore-scripts', '--no-save', '--no-package-lock', '--no-audit', '--no-fund'];
+  await runStep('bench-peers', root, program, [...first, 'install', '--prefix', folder, ...flags, ...more]);
 }

@@ -14,16 +14,15 @@ export function describeMachine() {
   };
 }
 
-export function describeSources(peer) {
+/** @param {Record<string, string>} peers versions by package */
+export function describeSources(peers) {
   const git = (...words) => spawnSync('git', words, { cwd: root, encoding: 'utf8' });
   const head = git('rev-parse', '--short', 'HEAD');
-  const packages = { shiftadd: JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version };
-  if (peer !== null) packages['node-llama-cpp'] = peer.version;
   return {
     // Null outside a git checkout.
     commit: head.status === 0 ? head.stdout.trim() : null,
     changed: head.status === 0 ? git('status', '--porcelain', '--untracked-files=no').stdout !== '' : null,
-    packages,
+    packages: { shiftadd: JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version, ...peers },
   };
 }
 

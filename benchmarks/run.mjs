@@ -29,7 +29,7 @@ await runScript(async () => {
   process.stdout.write(`\n${formatTable(summary)}\n`);
   const { threads, precisions, rounds, steps } = options;
   const file = writeResults(options, {
-    machine: describeMachine(), ...describeSources(peer), settings: { threads, precisions, rounds, steps, prompts, question },
+    machine: describeMachine(), ...describeSources(peer === null ? {} : { 'node-llama-cpp': peer.version }), settings: { threads, precisions, rounds, steps, prompts, question },
     summary, samples, failures,
   });
   say(`written to ${relative(process.cwd(), file)}`);

@@ -1,5 +1,6 @@
 // One measurement in a process of its own; scenario-process.mjs starts it and gets the numbers as messages.
 import { openEngine } from './engines/engine.mjs';
+import { promptTokens } from './prompt.mjs';
 
 const promptTries = 8;
 const warmUpSteps = 8;
@@ -54,17 +55,6 @@ async function generate(engine, length, count) {
     if (timing !== null) return timing;
   }
   throw new Error(`${settings.path}: an end token came before ${count} tokens after each of ${promptTries} prompts`);
-}
-
-/** Random ids, the same for every engine; the first ones, among them the control tokens, are left out. */
-function promptTokens(length, vocabularySize, seed) {
-  const first = Math.min(512, vocabularySize >> 1);
-  let state = seed + 1;
-  return Array.from({ length }, () => {
-    // The constants of Numerical Recipes; the upper bits are the random ones.
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return first + Math.floor((state / 2 ** 32) * (vocabularySize - first));
-  });
 }
 
 async function measureFirstText() {

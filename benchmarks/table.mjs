@@ -1,6 +1,6 @@
 // The summary as a Markdown table that is aligned on a terminal too.
 
-const columns = [
+const modelColumns = [
   { title: 'load ms', metric: 'loadMs', digits: 0 },
   { title: 'first text ms', metric: 'firstTextMs', digits: 0 },
   { title: 'prefill 128', metric: 'prefillMediumTokensPerSecond' },
@@ -12,8 +12,11 @@ const columns = [
   { title: 'peak RSS MB', metric: 'peakRssBytes', scale: 1e-6, digits: 0 },
 ];
 
-/** @param {ReturnType<typeof import('./summary.mjs').summarize>} summary */
-export function formatTable(summary) {
+/**
+ * @param {ReturnType<typeof import('./summary.mjs').summarize>} summary
+ * @param {{ title: string, metric: string, digits?: number, scale?: number }[]} [columns]
+ */
+export function formatTable(summary, columns = modelColumns) {
   const rows = [['model', 'threads', 'engine', ...columns.map(({ title }) => title)]];
   for (const { model, threads, contenders, ratios } of summary) {
     for (const { label, metrics } of contenders) {

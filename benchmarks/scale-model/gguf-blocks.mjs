@@ -25,6 +25,11 @@ export const blockTypes = {
     id: 2, weights: 32, bytes: 18,
     finish: (block, deviation) => writeFactor(block, 0, deviation / 4.64),
   },
+  // Factor, then 32 signed bytes q: factor x q. The deviation of q is 73.9.
+  Q8_0: {
+    id: 8, weights: 32, bytes: 34,
+    finish: (block, deviation) => writeFactor(block, 0, deviation / 73.9),
+  },
   // 16 bytes with a scale s and a minimum m, 64 bytes of two-bit q, two factors: d x s x q - e x m. With e = 1.5 d the mean
   // is 0 and the deviation 13.9 d.
   Q2_K: {
@@ -39,6 +44,17 @@ export const blockTypes = {
   Q3_K: {
     id: 11, weights: 256, bytes: 110,
     finish: (block, deviation) => writeFactor(block, 108, deviation / (18.5 * 2.35)),
+  },
+  // Two factors, 12 bytes of eight six-bit scales s and minima m, 128 bytes of nibbles q: d x s x q - e x m. Without the upper
+  // bits of the first eight bytes, half of the scales and minima are at most 31 and half at most 15: the factors stay normal
+  // numbers of half precision. With e = 7.5 d the mean is 0 and the deviation 101 d.
+  Q4_K: {
+    id: 12, weights: 256, bytes: 144,
+    finish(block, deviation) {
+      writeFactor(block, 0, deviation / 101);
+      writeFactor(block, 2, (7.5 * deviation) / 101);
+      for (let at = 4; at < 12; at++) block[at] &= 31;
+    },
   },
   // 192 bytes of six-bit q (deviation of q - 32: 18.5), 16 signed bytes of scales, factor. Scales of 0 to 31, whose
   // quadratic mean is 18, keep the factor among the normal numbers of half precision.
