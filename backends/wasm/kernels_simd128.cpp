@@ -45,7 +45,7 @@ void accumulate_exact(const uint8_t* blocks, const uint8_t* table, uint32_t coun
   const int32_t bias = static_cast<int32_t>(count) * 4 * 128;
   for (; count > 0; --count, blocks += 64, table += kTableBytes)
     for (uint32_t j = 0; j < 4; ++j) {
-      const Vector packed = load(blocks + 16 * j), a = wasm_v128_and(packed, mask), b = wasm_u8x16_shr(packed, 4);
+      const Vector packed = load(blocks + 16 * j), a = wasm_v128_and(packed, mask), b = high_nibbles(packed);
       const Vector low = load(table + 16 * j), high = load(table + 64 + 16 * j);
       low_a.add(lookup(low, a));
       high_a.add(lookup(high, a));
@@ -72,7 +72,7 @@ void accumulate_fast(const uint8_t* blocks, const uint8_t* table, uint32_t quads
         Vector ha = wasm_i8x16_splat(0), hb = ha;
 #pragma clang loop unroll(full)
         for (uint32_t p = 0; p < kPlanes; ++p) {
-          const Vector packed = load(blocks + 64 * p + 16 * j), a = wasm_v128_and(packed, mask), b = wasm_u8x16_shr(packed, 4);
+          const Vector packed = load(blocks + 64 * p + 16 * j), a = wasm_v128_and(packed, mask), b = high_nibbles(packed);
           const Vector low = load(table + kTableBytes * p + 16 * j), high = load(table + kTableBytes * p + 64 + 16 * j);
           la = add8(la, lookup(low, a));
           lb = add8(lb, lookup(low, b));
@@ -176,7 +176,7 @@ void build_tables(const int16_t* base, const int16_t* scales, uint32_t quads, ui
     for (uint32_t p = 0; p < planes; ++p, scales += 2, table += kTableBytes)
       for (uint32_t j = 0; j < 4; ++j) {
         const Vector u = wasm_i16x8_splat(scales[j / 2]);
-        store_entries(wasm_i16x8_q15mulr_sat(entries[j], u), wasm_i16x8_q15mulr_sat(entries[4 + j], u), exact, p == 0, table + 16 * j);
+        store_entries(multiply_high(entries[j], u), multiply_high(entries[4 + j], u), exact, p == 0, table + 16 * j);
       }
   }
 }

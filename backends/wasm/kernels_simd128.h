@@ -42,6 +42,16 @@ static inline Vector lookup(Vector table, Vector index) { return wasm_i8x16_rela
 static inline Vector lookup(Vector table, Vector index) { return wasm_i8x16_swizzle(table, index); }
 #endif
 
+// The high nibble of every byte. A shift of bytes would be built by the engine of a shift of words and a mask made anew.
+static inline Vector high_nibbles(Vector v) { return wasm_v128_and(wasm_u16x8_shr(v, 4), wasm_i8x16_splat(15)); }
+
+// (a * b + 2^14) >> 15; never of two times -2^15, where the relaxed instruction is not defined.
+#if defined(__wasm_relaxed_simd__)
+static inline Vector multiply_high(Vector a, Vector b) { return wasm_i16x8_relaxed_q15mulr(a, b); }
+#else
+static inline Vector multiply_high(Vector a, Vector b) { return wasm_i16x8_q15mulr_sat(a, b); }
+#endif
+
 static inline Vector splat(float value) { return wasm_f32x4_splat(value); }
 static inline Vector add(Vector a, Vector b) { return wasm_f32x4_add(a, b); }
 static inline Vector multiply(Vector a, Vector b) { return wasm_f32x4_mul(a, b); }

@@ -41,7 +41,7 @@ inline Codes gather_codes(const uint8_t* chunk, uint32_t planes) {
   Vector codes_01[2] = {wasm_i8x16_splat(0), wasm_i8x16_splat(0)}, codes_23[2] = {codes_01[0], codes_01[0]};
   for (uint32_t p = planes; p-- > 0;) {  // the last plane is shifted most
     const Vector packed = load(chunk + 64 * p);
-    const Vector nibbles[2] = {wasm_v128_and(packed, mask), wasm_u8x16_shr(packed, 4)};
+    const Vector nibbles[2] = {wasm_v128_and(packed, mask), high_nibbles(packed)};
     for (uint32_t half = 0; half < 2; ++half) {
       codes_01[half] = wasm_i8x16_add(wasm_i8x16_add(codes_01[half], codes_01[half]), lookup(spread_01, nibbles[half]));
       codes_23[half] = wasm_i8x16_add(wasm_i8x16_add(codes_23[half], codes_23[half]), lookup(spread_23, nibbles[half]));
@@ -50,9 +50,9 @@ inline Codes gather_codes(const uint8_t* chunk, uint32_t planes) {
   Codes codes;
   for (uint32_t half = 0; half < 2; ++half) {
     codes.columns[0][half] = wasm_v128_and(codes_01[half], mask);
-    codes.columns[1][half] = wasm_u8x16_shr(codes_01[half], 4);
+    codes.columns[1][half] = high_nibbles(codes_01[half]);
     codes.columns[2][half] = wasm_v128_and(codes_23[half], mask);
-    codes.columns[3][half] = wasm_u8x16_shr(codes_23[half], 4);
+    codes.columns[3][half] = high_nibbles(codes_23[half]);
   }
   return codes;
 }
