@@ -69,6 +69,9 @@ class Backend {
   virtual void upload(const float* host, Buffer to, size_t floats) = 0;
   virtual void download(Buffer from, float* host, size_t floats) = 0;
 
+  // Makes room for attention over `capacity` positions and for rows of `columns` numbers, so that no operation of a step has to
+  // ask for memory.
+  virtual Status reserve(uint32_t capacity, uint32_t columns) = 0;
   // Bytes of one layer's keys, and of its values.
   virtual uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const = 0;
 

@@ -63,6 +63,8 @@ sa_status sa_model_open(const double* spec, size_t spec_length, const char* cons
   if (spec == nullptr || (paths == nullptr && path_count > 0) || options == nullptr || out == nullptr)
     return null_argument();
   std::vector<MappedFile> files;
+  for (size_t i = 0; i < path_count; ++i)
+    if (paths[i] == nullptr) return null_argument();
   const std::vector<std::string> names(paths, paths + path_count);
   if (Status status = MappedFile::open_all(names, &files); !status.ok()) return finish(status);
   return open_model(spec, spec_length, std::move(files), *options, out);
@@ -75,6 +77,8 @@ sa_status sa_model_open_memory(const double* spec, size_t spec_length, const sa_
   std::vector<MappedFile> views;
   for (size_t i = 0; i < file_count; ++i) {
     if (files[i].path == nullptr || files[i].data == nullptr) return null_argument();
+    if (reinterpret_cast<uintptr_t>(files[i].data) % 64 != 0)
+      return finish(invalid_argument("the bytes of a file must begin at a multiple of 64"));
     views.push_back(MappedFile::view(files[i].path, files[i].data, files[i].size));
   }
   return open_model(spec, spec_length, std::move(views), *options, out);

@@ -54,7 +54,7 @@ typedef struct {
 /* `spec` is the binary description of core/model_spec.h; `paths` are the files it refers to, mapped read-only. */
 SA_API sa_status sa_model_open(const double* spec, size_t spec_length, const char* const* paths, size_t path_count,
                                const sa_model_options* options, sa_model** out);
-/* The same for files that are in memory already, where they must stay until the model is closed. */
+/* The same for files that are in memory already, at multiples of 64, where they must stay until the model is closed. */
 typedef struct {
   const char* path; /* for messages */
   const uint8_t* data;
@@ -97,7 +97,8 @@ SA_API void sa_session_close(sa_session* session);
 /* Starts the random stream of sa_session_sample anew. */
 SA_API sa_status sa_session_seed(sa_session* session, uint64_t seed);
 /* Appends `count` tokens and computes the logits of the last. `cancel` may be null; a value other than 0 stops the work
- * within one layer of one chunk, and the session then stands where it stood before the call. */
+ * within one layer of one chunk; the position then is what it was before the call, or 0 when the call was cancelled while it
+ * read everything again beyond the rotary switch. */
 SA_API sa_status sa_session_prefill(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);
 /* The same without the logits, for the parts of a long prompt: a prefill must follow. */
 SA_API sa_status sa_session_append(sa_session* session, const int32_t* tokens, size_t count, const int32_t* cancel);

@@ -43,6 +43,9 @@ Status Model::rotated(const Rotation& rotation, Role role, uint32_t layer, std::
     return invalid_argument("only a dense matrix can be rotated, and only once");
   if (rotation.signs.size() != spec_.hidden_size || out.size() != size_t{matrix->rows} * matrix->columns)
     return invalid_argument("the rotation or the result does not have the size of the matrix");
+  const bool to_stream = role == Role::attention_output || role == Role::down;
+  if ((to_stream ? matrix->rows : matrix->columns) != spec_.hidden_size)
+    return invalid_argument("the matrix does not touch the residual stream");
   SHIFTADD_TRY(rotation.check());
   const bool from_attention_norm = role == Role::query || role == Role::key || role == Role::value;
   const bool from_feed_forward_norm = role == Role::gate || role == Role::up;
@@ -52,7 +55,6 @@ Status Model::rotated(const Rotation& rotation, Role role, uint32_t layer, std::
     const Role norm = from_attention_norm ? Role::attention_norm : Role::feed_forward_norm;
     backend_->download(vector(norm, layer), gain.data(), gain.size());
   }
-  const bool to_stream = role == Role::attention_output || role == Role::down;
   return rotate_matrix(rotation, *matrix, to_stream ? RotatedSide::outputs : RotatedSide::inputs,
                        gain.empty() ? nullptr : gain.data(), *backend_, out.data());
 }

@@ -70,7 +70,8 @@ Status parse_dense(SpecReader& reader, TensorSpec* out) {
   const bool blocks = format.values > 1;
   const uint32_t line = matrix.transposed ? stored_rows : matrix.stored_columns;
   const uint32_t lines = matrix.transposed ? matrix.stored_columns : stored_rows;
-  if (line != matrix.columns || last >= lines || (blocks && (matrix.transposed || matrix.stored_columns % format.values != 0)))
+  // A row may not stand for many: what a model needs is then bounded by its files.
+  if (line != matrix.columns || last >= lines || matrix.rows > lines || (blocks && (matrix.transposed || matrix.stored_columns % format.values != 0)))
     return bad_format("the " + name_of(*out) + " does not lie inside its stored tensor");
   const uint64_t bytes = stored_rows * row_bytes(matrix.dtype, matrix.stored_columns);
   if (out->data.bytes != bytes)

@@ -21,6 +21,7 @@ Status KvCache::allocate(const Model& model, uint32_t layers, uint32_t capacity)
   const ModelSpec& spec = model.spec();
   backend_ = &model.backend();
   capacity_ = capacity;
+  SHIFTADD_TRY(backend_->reserve(capacity, spec.hidden_size));
   layer_bytes_ = backend_->kv_bytes(spec.kv_heads, spec.head_size, capacity);
   SHIFTADD_TRY(backend_->allocate(layers * layer_bytes_, &keys_));
   return backend_->allocate(layers * layer_bytes_, &values_);
@@ -93,7 +94,7 @@ void Transformer::set_beyond_switch(bool beyond) { beyond_switch_ = beyond; }
 
 void Transformer::set_angles(uint32_t position, uint32_t rows) {
   const ModelSpec& spec = model_.spec();
-  if (spec.rotary.empty() || (angles_rows_ >= rows && angles_position_ == position)) return;
+  if (spec.rotary.empty() || spec.rotary_size == 0 || (angles_rows_ >= rows && angles_position_ == position)) return;
   for (size_t set = 0; set < spec.rotary.size(); ++set) {
     const auto& [factor, frequencies] = spec.rotary[set];
     const size_t first = set * kMaxRows * spec.rotary_size;

@@ -23,11 +23,43 @@ constexpr int kMaxThreads = 64;
 constexpr uint32_t kAttentionTokens = 12;  // tokens of one attention item: two groups of six rows
 constexpr size_t kElementwiseItem = 4096;
 
+// Memory of every thread for one item of work. It grows before a step begins; pages are touched when used.
+class ThreadScratch {
+ public:
+  explicit ThreadScratch(int threads) : memory_(static_cast<size_t>(threads)) {}
+  ~ThreadScratch() {
+    for (void* memory : memory_) std::free(memory);
+  }
+  ThreadScratch(const ThreadScratch&) = delete;
+  ThreadScratch& operator=(const ThreadScratch&) = delete;
+
+  Status reserve(size_t bytes) {
+    if (bytes <= bytes_) return ok_status();
+    for (void*& memory : memory_) {
+      std::free(memory);
+      memory = std::calloc(bytes + kLine, 1);
+      bytes_ = 0;  // until every thread has it
+      if (memory == nullptr) return out_of_memory("cannot allocate " + std::to_string(bytes) + " bytes of scratch memory");
+    }
+    bytes_ = bytes;
+    return ok_status();
+  }
+  uint8_t* of(int thread) const {  // at a multiple of a cache line
+    const uintptr_t address = reinterpret_cast<uintptr_t>(memory_[static_cast<size_t>(thread)]);
+    return reinterpret_cast<uint8_t*>((address + kLine - 1) / kLine * kLine);
+  }
+
+ private:
+  static constexpr size_t kLine = 64;
+  std::vector<void*> memory_;
+  size_t bytes_ = 0;
+};
+
 class CpuBackend final : public Backend {
  public:
   CpuBackend(const Kernels& kernels, Precision precision, KvType kv_type, int threads)
       : kernels_(kernels), precision_(precision), kv_type_(kv_type), pool_(threads),
-        scratch_(static_cast<size_t>(pool_.threads())) {}
+        scratch_(pool_.threads()) {}
 
   const char* isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
@@ -46,6 +78,10 @@ class CpuBackend final : public Backend {
   }
   void download(Buffer from, float* host, size_t floats) override {
     std::memcpy(host, from.data, floats * sizeof(float));
+  }
+
+  Status reserve(uint32_t capacity, uint32_t columns) override {
+    return scratch_.reserve(std::max(kAttentionTokens * padded_positions(capacity), size_t{columns}) * sizeof(float));
   }
 
   Status prepare(const DenseMatrix& matrix, Weights** out) override {
@@ -94,24 +130,22 @@ class CpuBackend final : public Backend {
       input = padded_.data();
     }
     const LinearInputView view{input, stride, rows, inputs_};
-    size_t total = 0, scratch = 0;
+    size_t total = 0;
     bool ready[PackedInputKind::kCount] = {};
     for (const LinearCall& call : calls) {
       const auto* weights = static_cast<const CpuWeights*>(call.weights);
       total += weights->items(rows);
-      scratch = std::max(scratch, weights->scratch_bytes());
       PackedInputKind kind;
       if (!weights->needs(rows, &kind) || ready[kind.index()]) continue;
       inputs_[kind.index()].prepare(kernels_, precision_, kind, input, stride, rows, static_cast<uint32_t>(stride / 16),
                                     [&](size_t count, FunctionRef<void(size_t)> work) { parallel(count, work); });
       ready[kind.index()] = true;
     }
-    reserve_scratch(scratch);
     pool_.run(total, [&](size_t item, int thread) {
       for (const LinearCall& call : calls) {
         const auto* weights = static_cast<const CpuWeights*>(call.weights);
         const size_t items = weights->items(rows);
-        if (item < items) return weights->multiply_item(item, view, call.out.data, scratch_[static_cast<size_t>(thread)].data());
+        if (item < items) return weights->multiply_item(item, view, call.out.data, scratch_.of(thread));
         item -= items;
       }
     });
@@ -144,7 +178,6 @@ class CpuBackend final : public Backend {
     // A single token's query heads that share keys are the rows of one item; else its tokens are, head by head.
     const uint32_t shared = shape.heads / shape.kv_heads, per_item = rows == 1 && shared <= kAttentionTokens ? shared : 1;
     const size_t stride = padded_positions(position + rows);
-    reserve_scratch(std::max(chunk, per_item) * padded_positions(cache.capacity) * sizeof(float));
     pool_.run(size_t{chunks} * shape.heads / per_item, [&](size_t item, int thread) {
       const uint32_t head = static_cast<uint32_t>(item % (shape.heads / per_item)) * per_item;
       const uint32_t first = static_cast<uint32_t>(item / (shape.heads / per_item)) * chunk;
@@ -160,7 +193,7 @@ class CpuBackend final : public Backend {
       work.slopes = shape.slopes.empty() ? nullptr : &shape.slopes[head];
       work.stride = rows == 1 ? shape.head_size : token_stride;
       work.visible = position + first + 1;
-      attend_item(shape, work, stride, reinterpret_cast<float*>(scratch_[static_cast<size_t>(thread)].data()), rows == 1);
+      attend_item(shape, work, stride, reinterpret_cast<float*>(scratch_.of(thread)), rows == 1);
     });
   }
 
@@ -185,9 +218,8 @@ class CpuBackend final : public Backend {
 
   void change_basis(const Rotation& rotation, Buffer x, uint32_t rows, bool inverse, Buffer out) override {
     const size_t columns = rotation.signs.size();
-    reserve_scratch(columns * sizeof(float));
     pool_.run(rows, [&](size_t m, int thread) {
-      float* scratch = reinterpret_cast<float*>(scratch_[static_cast<size_t>(thread)].data());
+      float* scratch = reinterpret_cast<float*>(scratch_.of(thread));
       rotation.apply(x.data + m * columns, out.data + m * columns, scratch, inverse);
     });
   }
@@ -219,23 +251,18 @@ class CpuBackend final : public Backend {
   }
 
  private:
-  struct alignas(64) Line {
-    uint8_t bytes[64];
-  };
-
-  static Status adopt(CpuWeights* weights, Weights** out) {
+  Status adopt(CpuWeights* weights, Weights** out) {
     if (weights == nullptr) return out_of_memory("cannot allocate memory for a weight matrix");
+    if (Status status = scratch_.reserve(weights->scratch_bytes()); !status.ok()) {
+      delete weights;
+      return status;
+    }
     *out = weights;
     return ok_status();
   }
 
   static size_t padded_positions(uint32_t positions) { return (size_t{positions} + kKeyPanel - 1) / kKeyPanel * kKeyPanel; }
   size_t kv_element_bytes() const { return kv_type_ == KvType::f32 ? sizeof(float) : sizeof(uint16_t); }
-
-  void reserve_scratch(size_t bytes) {
-    for (auto& memory : scratch_)
-      if (memory.size() * sizeof(Line) < bytes) memory.resize(bytes / sizeof(Line) + 1);
-  }
 
   // Writes keys and values of new positions.
   void append(const AttentionShape& shape, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows) {
@@ -322,7 +349,7 @@ class CpuBackend final : public Backend {
   Precision precision_;
   KvType kv_type_;
   ThreadPool pool_;
-  std::vector<std::vector<Line>> scratch_;  // one per thread; grows to the largest item, then stays
+  ThreadScratch scratch_;
   PackedInput inputs_[PackedInputKind::kCount];
   std::vector<uint16_t> narrow_;            // one head's key in the cache's element type
   std::vector<float> padded_;               // activations padded to a multiple of 16 columns

@@ -15,7 +15,7 @@ constexpr size_t kReadAhead = 4096;
 
 #if defined(__x86_64__)
 
-__attribute__((target("avx2"))) inline uint64_t read_stream(const uint8_t* bytes, size_t count) {
+__attribute__((target("avx2"))) inline uint64_t read_stream_avx2(const uint8_t* bytes, size_t count) {
   __m256i sum[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256()};
   for (size_t i = 0; i + 128 <= count; i += 128) {
     _mm_prefetch(reinterpret_cast<const char*>(bytes + i + kReadAhead), _MM_HINT_T0);
@@ -28,8 +28,12 @@ __attribute__((target("avx2"))) inline uint64_t read_stream(const uint8_t* bytes
   std::memcpy(lanes, &all, sizeof lanes);
   return lanes[0] + lanes[1] + lanes[2] + lanes[3];
 }
-#else
+#endif
+
 inline uint64_t read_stream(const uint8_t* bytes, size_t count) {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx2")) return read_stream_avx2(bytes, count);
+#endif
   uint64_t sum[8] = {};
   for (size_t i = 0; i + 64 <= count; i += 64) {
     __builtin_prefetch(bytes + i + kReadAhead);
@@ -39,6 +43,5 @@ inline uint64_t read_stream(const uint8_t* bytes, size_t count) {
   }
   return sum[0] + sum[1] + sum[2] + sum[3] + sum[4] + sum[5] + sum[6] + sum[7];
 }
-#endif
 
 }  // namespace shiftadd

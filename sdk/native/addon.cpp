@@ -42,7 +42,7 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   auto state = std::make_shared<ModelState>();
   state->queue = JobQueue::start(env);
   auto job = make_job(env, Napi::Object::New(env), state);
-  const int32_t vocabulary = spec.size() > 1 && spec[1] >= 0 && spec[1] < 1 << 24 ? static_cast<int32_t>(spec[1]) : 0;
+  const int32_t vocabulary = spec.size() > 1 && spec[1] >= 0 && spec[1] <= 1 << 24 ? static_cast<int32_t>(spec[1]) : 0;
   job->work = [state, spec, paths, threads, precision, kv_type, isa](const int32_t*) {
     std::vector<const char*> raw;
     for (const std::string& path : paths) raw.push_back(path.c_str());

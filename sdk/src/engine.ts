@@ -92,7 +92,7 @@ export interface EngineSession {
   describe(): EngineSessionInfo;
   /** Starts the random stream of `sample` anew. */
   seed(seed: bigint): void;
-  /** Appends tokens (at least one) and computes the logits of the last. Cancelled: the position is as before the call. */
+  /** Appends tokens (at least one) and computes the logits of the last. Cancelled: the position is as before the call, or 0 within a change of rotary frequencies. */
   prefill(tokens: Int32Array, cancel?: CancelFlag): Promise<void>;
   /** The same, and returns the logits of every token: tokens x vocabulary. */
   prefillLogits(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array>;
