@@ -47,6 +47,8 @@ export function selectBackend(wanted: BackendName | 'auto', isa?: string): Selec
     if (choice !== 'auto' && report.name !== choice) continue;
     attempts.push({ name: report.name, ok: report.available, reason: report.reason });
     if (engine !== null) return { name: report.name, engine, isa: forced, attempts };
+    // Nothing takes the place of a file that the user names.
+    if (report.name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
   }
   const reasons = attempts.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
   const fix = choice === 'auto' || choice === 'cpu' ? '' : " Use backend 'auto' or 'cpu'.";

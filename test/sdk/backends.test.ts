@@ -11,6 +11,7 @@ t.test('the list of backends', async (t) => {
   t.same(backends.map(({ name }) => name), ['cpu', 'cuda', 'wasm']);
   t.match(backends[0], { available: true, reason: null, device: { isa: /^(portable|avx2|avx512(vnni)?|neon(dot)?)$/ } });
   t.match(backends[1], { available: false, reason: 'not part of this build' });
+  t.match(backends[2], { available: true, reason: null, device: { isa: /^(simd128|relaxedsimd)$/ } });
 });
 
 t.test('explicit choices', async (t) => {
@@ -19,6 +20,18 @@ t.test('explicit choices', async (t) => {
   await model.close();
   await t.rejects(loadModel(stories, { backend: 'cuda' }), { code: 'ERR_NO_BACKEND', message: /cuda: not part of this build.*Use backend 'auto' or 'cpu'/ });
   await t.rejects(loadModel(stories, { isa: 'sse9' as 'avx2' }), /isa/);
+});
+
+t.test('SHIFTADD_BACKEND chooses where nothing else does', async (t) => {
+  const chat = ['chat', stories, '--raw', '--prompt', 'One day', '--max-tokens', '4', '--json'];
+  for (const [more, name] of [[[], 'wasm'], [['--backend', 'cpu'], 'cpu']] as const) {
+    const { status, output } = await shiftadd([...chat, ...more], { env: { SHIFTADD_BACKEND: 'wasm' } });
+    t.equal(status, 0);
+    t.equal(JSON.parse(output).backend.name, name);
+  }
+  const { status, notes } = await shiftadd(chat, { env: { SHIFTADD_BACKEND: 'gpu' } });
+  t.not(status, 0);
+  t.match(notes, /Expected one of auto, cpu, cuda, wasm for SHIFTADD_BACKEND/);
 });
 
 t.test('every instruction set of this machine gives the same text', async (t) => {

@@ -81,6 +81,10 @@ export class PagePlatform implements WasmPlatform {
     return this.threads;
   }
 
+  limit(): number {
+    return this.threads;
+  }
+
   async instance(): Promise<WasmInstance> {
     return this.running;
   }

@@ -82,7 +82,7 @@ const threads = { rule: loadRules.threads as Rule & { kind: 'integer' }, value: 
 export const threadOptions = { threads } as const;
 
 export const engineOptions = {
-  backend: { rule: { kind: 'choice', among: ['auto', 'cpu'], initial: 'auto' }, value: 'NAME', help: 'what computes' },
+  backend: { rule: { kind: 'choice', among: ['auto', 'cpu', 'wasm'], initial: 'auto' }, value: 'NAME', help: 'what computes: the native engine, or WebAssembly where there is none' },
   threads,
   precision: {
     rule: { kind: 'choice', among: ['fast', 'exact'], initial: 'fast' },

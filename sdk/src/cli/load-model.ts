@@ -8,7 +8,7 @@ type EngineValues = Values<typeof engineOptions>;
 /** The load options that the options of a command ask for. */
 export function loadOptions(values: EngineValues): Pick<LoadOptions, 'backend' | 'threads' | 'precision' | 'kvCache'> {
   return {
-    backend: values.backend as 'auto' | 'cpu',
+    backend: values.backend as LoadOptions['backend'] & string,
     precision: values.precision as 'exact' | 'fast',
     ...given({ threads: values.threads, kvCache: values['kv-cache'] as KvType | undefined }),
   };
@@ -23,12 +23,15 @@ export async function loadWithProgress(
 ): Promise<Model> {
   const progress = terminal.progress('Loading');
   try {
-    return await loadModel(model, {
+    const loaded = await loadModel(model, {
       ...loadOptions(values),
       ...given({ contextSize }),
       signal,
       onProgress: ({ phase, done, total }) => progress.update(phase === 'load' ? 1 : done / Math.max(1, total), phase),
     });
+    const native = loaded.backend.attempts.find(({ name, ok }) => name === 'cpu' && !ok);
+    if (native !== undefined) terminal.note(`WebAssembly takes the place of the native engine and is several times slower. ${native.reason}`);
+    return loaded;
   } finally {
     progress.end();
   }

@@ -23,8 +23,9 @@ import { engineError, memoryLimitBytes, type Block, type WasmInstance } from './
 
 /** Where instances and the bytes of weight files come from: Node or a page. */
 export interface WasmPlatform {
-  /** Threads that can run at once: 1 where memory cannot be shared. */
+  /** Threads unless told otherwise, and the most there can be: 1 where memory cannot be shared. */
   cores(): number;
+  limit(): number;
   /** An instance that can give a model this many threads. */
   instance(threads: number, isa: string | undefined): Promise<WasmInstance>;
   /** Puts a file into the memory of the instance. */
@@ -74,7 +75,7 @@ export class WasmEngine implements Engine {
 
   async openModel(spec: Float64Array, paths: string[], options: EngineModelOptions): Promise<EngineModel> {
     const { isa } = this.describeDevice(options.isa);
-    const threads = Math.min(options.threads === 0 ? this.platform.cores() : options.threads, this.platform.cores());
+    const threads = Math.min(options.threads === 0 ? this.platform.cores() : options.threads, this.platform.limit());
     const sizes = await Promise.all(paths.map((path) => this.platform.size(path)));
     const total = sizes.reduce((sum, size) => sum + size, 0);
     if (total > memoryLimitBytes) {

@@ -40,6 +40,10 @@ class NodePlatform implements WasmPlatform {
     return Math.min(availableParallelism(), threadLimit);
   }
 
+  limit(): number {
+    return threadLimit;
+  }
+
   async instance(threads: number, isa: string | undefined): Promise<WasmInstance> {
     const flavour = chooseFlavour(threads, isa);
     let running = await this.running.get(flavour);
