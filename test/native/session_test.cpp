@@ -191,10 +191,55 @@ void damaged_descriptions(const RandomModel& test) {
   }
 }
 
+// A stored row that stands for several rows of a matrix.
+void repeated_rows(const RandomModel& test) {
+  std::vector<double> numbers = test.spec;
+  double* tensor = nullptr;
+  for (size_t at = numbers.size() - kSpecTensor * static_cast<size_t>(numbers[12]); at < numbers.size(); at += kSpecTensor)
+    if (numbers[at] == static_cast<double>(Role::final_norm)) tensor = &numbers[at];
+  tensor[8] = 4;    // bytes
+  tensor[9] = 1;    // stored rows
+  tensor[17] = 0;   // outer stride
+  sa_model* model = nullptr;
+  const bool refused = test.open(0, 1, &model, &numbers) == 3;
+  tap::check(refused, "a stored row that stands for many is refused");
+}
+
+// A model whose bytes are in memory is the model of the file.
+void bytes_in_memory(const RandomModel& test) {
+  std::vector<uint8_t> room(test.bytes.size() + 64);
+  uint8_t* data = room.data() + (64 - reinterpret_cast<uintptr_t>(room.data()) % 64) % 64;
+  std::memcpy(data, test.bytes.data(), test.bytes.size());
+  const sa_model_options options{1, 0, 0, nullptr};
+  sa_file_bytes file{"memory", data, test.bytes.size()};
+  std::vector<float> both[2];
+  for (int in_memory = 0; in_memory < 2; ++in_memory) {
+    sa_model* model = nullptr;
+    const sa_status status = in_memory ? sa_model_open_memory(test.spec.data(), test.spec.size(), &file, 1, &options, &model)
+                                       : test.open(0, 1, &model);
+    sa_session* session = nullptr;
+    const int32_t tokens[] = {5, 6, 7};
+    if (status == 0 && sa_session_open(model, 8, &session) == 0 && sa_session_append(session, tokens, 2, nullptr) == 0 &&
+        sa_session_prefill(session, tokens + 2, 1, nullptr) == 0)
+      both[in_memory] = logits(session);
+    sa_session_close(session);
+    sa_model_close(model);
+  }
+  tap::check(same(both[0], both[1]), "bytes in memory give the logits of the file, a prompt in two parts those of one");
+  sa_model* model = nullptr;
+  file.data = data + 4;
+  const sa_status unaligned = sa_model_open_memory(test.spec.data(), test.spec.size(), &file, 1, &options, &model);
+  file = {"memory", data, test.bytes.size() / 2};
+  const sa_status cut = sa_model_open_memory(test.spec.data(), test.spec.size(), &file, 1, &options, &model);
+  tap::check(unaligned == 1 && cut == 3, "bytes that are not aligned or too few are refused");
+}
+
 }  // namespace
 
 int main() {
   const RandomModel test;
+  repeated_rows(test);
+  bytes_in_memory(test);
   sequences(test);
   misuse(test);
   damaged_descriptions(test);
