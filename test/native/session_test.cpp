@@ -207,8 +207,11 @@ void repeated_rows(const RandomModel& test) {
 
 // A model whose bytes are in memory is the model of the file.
 void bytes_in_memory(const RandomModel& test) {
-  std::vector<uint8_t> room(test.bytes.size() + 64);
-  uint8_t* data = room.data() + (64 - reinterpret_cast<uintptr_t>(room.data()) % 64) % 64;
+  struct alignas(64) Line {
+    uint8_t bytes[64];
+  };
+  std::vector<Line> room(test.bytes.size() / sizeof(Line) + 1);
+  uint8_t* data = room[0].bytes;
   std::memcpy(data, test.bytes.data(), test.bytes.size());
   const sa_model_options options{1, 0, 0, nullptr};
   sa_file_bytes file{"memory", data, test.bytes.size()};
