@@ -6,7 +6,7 @@ import { readGguf } from '../../sdk/src/checkpoint/gguf-header.js';
 import { withDenseModel } from '../../sdk/src/dense-model.js';
 import { describeFamily } from '../../sdk/src/families/index.js';
 import { inspectModel, loadModel, quantizeModel } from '../../sdk/src/index.js';
-import { families, join, readNumbers, stories, temporaryFolder } from './fixtures.js';
+import { copyOf, editJson, families, join, readNumbers, stories, temporaryFolder } from './fixtures.js';
 import { architectureOf, bool, f32, ggufBytes, ggufMetadataOf, ggufTensorsOf, i32, list, string, u32, writeGguf, type GgufTensor, type MetadataEntry } from './gguf-writer.js';
 
 async function logitsOf(path: string, tokens: Int32Array): Promise<Float32Array> {
@@ -39,6 +39,18 @@ for (const fixture of ['llama', 'llama-odd', 'llama-biases', 'qwen2', 'qwen3', '
     t.equal(got.length, logits.length);
     t.ok(difference(got, logits) < 2e-4, String(difference(got, logits)));
   });
+
+t.test('Gemma 3: every sixth layer sees everything, so that none of four does', async (t) => {
+  const path = join(await temporaryFolder(t), 'model.gguf');
+  await writeGguf(path, join(families, 'gemma3'));
+  const folder = await copyOf(t, join(families, 'gemma3'));
+  await editJson(join(folder, 'config.json'), (config) => (config.layer_types = config.layer_types.map(() => 'sliding_attention')));
+  const { tokens, logits } = await promptOf('gemma3');
+  const wanted = await logitsOf(folder, tokens);
+  const got = await logitsOf(path, tokens);
+  t.ok(difference(got, wanted) < 1e-6, String(difference(got, wanted)));
+  t.ok(difference(got, logits) > 1e-3, 'the windows matter');
+});
 
 t.test('rotary factors of Llama 3', async (t) => {
   const path = join(await temporaryFolder(t), 'model.gguf');
