@@ -6,8 +6,8 @@ import { element, make } from './element.js';
 import type { BrowserChat, BrowserModel } from './sdk-contract.js';
 import type { LiveSpeed } from './status-panel.js';
 
-/** Beside the temperature: tokens so unlikely that a small model goes astray with them are never drawn. */
-const sampling = { topP: 0.9 };
+/** Beside the temperature, as in the chat of the command line: a small model goes astray with unlikely tokens, and in circles. */
+const sampling = { topP: 0.9, repetitionPenalty: 1.1 };
 
 export interface ConversationEvents {
   settings(): { temperature: number; system: string };

@@ -41,7 +41,7 @@ export interface BrowserModel {
     bytes: { total: number };
   };
   readonly backend: {
-    name: 'wasm';
+    name: string;
     isa: string;
     threads: number;
     precision: string;
@@ -52,6 +52,7 @@ export interface BrowserModel {
   createChat(options?: {
     system?: string;
     temperature?: number;
+    repetitionPenalty?: number;
     topP?: number;
     topK?: number;
     seed?: number;
@@ -77,3 +78,7 @@ export declare function removeCachedModel(url: string): Promise<boolean>;
 export declare class ShiftAddError extends Error {
   code: string;
 }
+
+type Offers<T extends typeof import('./sdk-contract.js')> = T;
+/** Does not compile when the SDK offers something else. */
+export type SdkOffers = Offers<typeof import('../sdk/src/browser/index.js')>;
