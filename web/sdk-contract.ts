@@ -67,7 +67,7 @@ export interface BrowserModel {
 }
 
 export interface BrowserChat {
-  readonly history: { role: string; content: string }[];
+  readonly history: { role: string; content: string | null }[];
   send(text: string, options?: { maxTokens?: number; temperature?: number; seed?: number; signal?: AbortSignal }): Run;
   reset(): Promise<void>;
   close(): Promise<void>;
