@@ -75,9 +75,7 @@ export interface BrowserChat {
 
 export declare function listCachedModels(): Promise<{ url: string; bytes: number }[]>;
 export declare function removeCachedModel(url: string): Promise<boolean>;
-export declare class ShiftAddError extends Error {
-  code: string;
-}
+export declare const ShiftAddError: typeof import('../sdk/src/errors.js').ShiftAddError;
 
 type Offers<T extends typeof import('./sdk-contract.js')> = T;
 /** Does not compile when the SDK offers something else. */
