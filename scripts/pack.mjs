@@ -9,7 +9,7 @@ import { root, runScript, setUp } from './setup.mjs';
 import { findProgram } from './tools.mjs';
 
 await runScript(async () => {
-  await setUp();
+  await setUp({ browser: true });
   const { platformName } = await import(pathToFileURL(join(root, 'dist', 'esm', 'native-path.js')).href);
   const folder = join(root, 'prebuilds', platformName());
   rmSync(join(root, 'prebuilds'), { recursive: true, force: true });

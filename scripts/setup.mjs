@@ -61,9 +61,12 @@ const typescript = {
     copyFileSync(join(root, 'sdk', 'src', 'package-root.js'), join(fresh, 'esm', 'package-root.js'));
     copyFileSync(join(root, 'sdk', 'src', 'package-root.cjs'), join(fresh, 'cjs', 'package-root.js'));
     writeFileSync(join(fresh, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
-    // Only a complete build takes the place of the last one.
-    rmSync(join(root, 'dist'), { recursive: true, force: true });
-    renameSync(fresh, join(root, 'dist'));
+    // Only a complete build takes the place of the last one. The browser build beside it is another step's.
+    mkdirSync(join(root, 'dist'), { recursive: true });
+    for (const format of ['esm', 'cjs']) {
+      rmSync(join(root, 'dist', format), { recursive: true, force: true });
+      renameSync(join(fresh, format), join(root, 'dist', format));
+    }
     chmodSync(join(root, COMMAND_LINE), 0o755);
   },
 };

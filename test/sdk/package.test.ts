@@ -33,8 +33,11 @@ t.before(async () => {
 
 t.test('it carries what it needs and nothing else', async (t) => {
   const installed = join(project, 'node_modules', 'shiftadd');
-  t.strictSame((await readdir(installed)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'dist', 'package.json', 'prebuilds']);
+  t.strictSame((await readdir(installed)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'backends', 'dist', 'package.json', 'prebuilds']);
   t.strictSame(await readdir(join(installed, 'prebuilds', platformName())), ['shiftadd.node']);
+  const modules = ['single', 'single-relaxed', 'threads', 'threads-relaxed'];
+  t.strictSame(await readdir(join(installed, 'backends', 'wasm', 'modules')), modules.flatMap((name) => [`${name}.js`, `${name}_bg.wasm`]).sort());
+  t.strictSame((await readdir(join(installed, 'dist', 'browser'))).filter((name) => !name.startsWith('.')).sort(), ['THIRD-PARTY.txt', 'index.js', ...modules.map((name) => `${name}_bg.wasm`), 'types', 'worker.js'].sort());
   const { scripts = {}, dependencies } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'));
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) t.notOk(name in scripts, `no ${name} script`);
   t.strictSame(Object.keys(dependencies), ['@huggingface/jinja', '@huggingface/tokenizers']);
@@ -48,6 +51,13 @@ const generate = `
 
 t.test('as an ES module', async (t) => {
   t.equal(await node('module', `import { loadModel } from 'shiftadd'; ${generate}`), ', there was a little girl named Lily. She');
+});
+
+t.test('on WebAssembly, in both formats', async (t) => {
+  const generateThere = generate.replace(/loadModel\((".*?")\)/, `loadModel($1, { backend: 'wasm', threads: 2 })`);
+  t.match(generateThere, /wasm/);
+  t.equal(await node('module', `import { loadModel } from 'shiftadd'; ${generateThere}`), ', there was a little girl named Lily. She');
+  t.equal(await node('commonjs', `const { loadModel } = require('shiftadd'); (async () => { ${generateThere} })();`), ', there was a little girl named Lily. She');
 });
 
 t.test('as CommonJS', async (t) => {

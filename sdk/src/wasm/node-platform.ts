@@ -96,7 +96,7 @@ class NodePlatform implements WasmPlatform {
 async function lendThreads({ instance, module, memory, glue }: Running, wanted: number): Promise<void> {
   const lent = instance.call((exports) => exports.lent_threads());
   for (let i = lent; i < wanted; i++) {
-    const worker = new Worker(threadSource, { eval: true, workerData: { glue, module, memory, stackBytes } });
+    const worker = new Worker(threadSource, { eval: true, execArgv: [], workerData: { glue, module, memory, stackBytes } });
     worker.unref();
     const failed = new Promise<never>((_, reject) => worker.once('error', reject));
     failed.catch(() => undefined);
