@@ -1,5 +1,6 @@
 #include "core/c_api.h"
 
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -7,6 +8,7 @@
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_topology.h"
+#include "backends/cuda/cuda_library.h"
 #include "core/c_api_handles.h"
 #include "core/quantizer/model_quantizer.h"
 #include "core/session.h"
@@ -49,6 +51,15 @@ Status check_settings(const sa_quantize_settings& s) {
   if (!(s.damping >= 0 && s.damping <= 10) || !(s.identity >= 0 && s.identity <= 1e6))
     return invalid_argument("damping or identity is out of range");
   return ok_status();
+}
+
+Status open_backend(const char* name, const CpuOptions& cpu, std::unique_ptr<Backend>* out) {
+  if (name == nullptr || std::strcmp(name, "cpu") == 0) return make_cpu_backend(cpu, out);
+  if (std::strcmp(name, "cuda") != 0) return invalid_argument("the backend must be \"cpu\" or \"cuda\"");
+  CudaOptions cuda;
+  cuda.threads = cpu.threads;
+  cuda.kv_type = cpu.kv_type;
+  return open_cuda_library(nullptr, cuda, out);
 }
 
 using QuantizeStep = Status (ModelQuantizer::*)(std::span<const QuantizeSettings>, const ModelQuantizer::Report&, Cancel);
@@ -105,7 +116,7 @@ sa_status sa_model_open(const double* spec, size_t spec_length, const char* cons
   cpu.kv_type = static_cast<KvType>(options->kv_type);
   cpu.isa = options->isa;
   std::unique_ptr<Backend> backend;
-  if (Status status = make_cpu_backend(cpu, &backend); !status.ok()) return finish(status);
+  if (Status status = open_backend(options->backend, cpu, &backend); !status.ok()) return finish(status);
   auto handle = std::make_unique<sa_model>();
   handle->precision = cpu.precision;
   handle->kv_type = cpu.kv_type;

@@ -48,7 +48,8 @@ typedef struct {
   int32_t threads;   /* 1 to 64; 0: one per core */
   int32_t precision; /* of packed products: 0 exact, 1 fast */
   int32_t kv_type;   /* of cached keys and values: 0 fp32, 1 fp16 */
-  const char* isa;   /* null: automatic */
+  const char* isa;   /* null: automatic; of the backend "cpu" alone */
+  const char* backend; /* "cpu", or null; "cuda": the GPU, through libshiftadd_cuda.so beside this code (docs/cuda.md) */
 } sa_model_options;
 
 /* `spec` is the binary description of core/model_spec.h; `paths` are the files it refers to, mapped read-only. */

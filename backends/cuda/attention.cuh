@@ -12,6 +12,7 @@ DEVICE float cached(const void* cache, uint32 half_cache, uint64 index) {
 
 // Writes keys and values of new positions into the cache, one thread per number.
 KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
+  begin_kernel();
   const uint32 index = block_x() * kThreads + thread_index(), size = a.head_size;
   if (index >= a.rows * a.kv_heads * size) return;
   const uint32 d = index % size, head = index / size % a.kv_heads, row = index / size / a.kv_heads;
@@ -27,6 +28,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
 
 // Grid: slices x heads x rows. A single slice is the whole result; more leave parts for join_slices.
 KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
+  begin_kernel();
   SHARED float query[kMaxHead];
   SHARED float scores[kSlice];
   SHARED float scratch[kThreads];
@@ -42,14 +44,14 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
     if (a.slices > 1 && thread == 0) part[1] = 0;
     return;
   }
-  for (uint32 d = thread; d < size; d += kThreads) query[d] = a.q[line + d];
+  for (uint32 d = thread; d < size && d < kMaxHead; d += kThreads) query[d] = a.q[line + d];
   synchronize_block();
   // A warp takes a position: its lanes read one key side by side.
   const uint32 lane = thread % kWarp;
   for (uint32 p = thread / kWarp; p < count; p += kThreads / kWarp) {
     float sum = 0;
     for (uint32 d = lane; d < size; d += kWarp)
-      sum = fused_multiply_add(query[d], cached(a.keys, a.half_cache, base + (uint64)p * size + d), sum);
+      sum = fused_multiply_add(d < kMaxHead ? query[d] : a.q[line + d], cached(a.keys, a.half_cache, base + (uint64)p * size + d), sum);
     for (uint32 mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
     sum *= a.scale;
     if (a.cap > 0) sum = a.cap * tanh_float(divide(sum, a.cap));
@@ -78,6 +80,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
 
 // Grid: heads x rows. Slices are joined in ascending order; empty ones are left out.
 KERNEL LAUNCH_BOUNDS(kThreads) join_slices(Attention a) {
+  begin_kernel();
   const uint32 head = block_x(), row = block_y(), size = a.head_size, stride = 2 + size;
   const float* parts = a.partial + ((uint64)row * a.heads + head) * a.slices * stride;
   float largest = 0, sum = 0;

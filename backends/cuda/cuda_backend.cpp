@@ -75,12 +75,12 @@ class CudaBackend final : public Backend {
     const auto& table = static_cast<const CudaWeights&>(weights);
     const int32_t* indices = upload_tokens(tokens, rows);
     const Grid grid{blocks_of(table.columns()), rows};
-    if (table.packed()) device_->launch(embed_packed_, grid, kThreads, false, *table.packed(), indices, out.data);
-    else device_->launch(embed_dense_, grid, kThreads, false, *table.dense(), indices, out.data);
+    if (table.packed()) device_->launch(embed_packed_, grid, kThreads, *table.packed(), indices, out.data);
+    else device_->launch(embed_dense_, grid, kThreads, *table.dense(), indices, out.data);
   }
 
   void normalize(Buffer x, const NormShape& norm, uint32_t rows, uint32_t columns, Buffer out) override {
-    device_->launch(normalize_, {rows}, kThreads, false, x.data, norm.gain.data, norm.bias.data, out.data, columns,
+    device_->launch(normalize_, {rows}, kThreads, x.data, norm.gain.data, norm.bias.data, out.data, columns,
                     uint32_t{norm.centered}, norm.epsilon);
   }
 
@@ -88,7 +88,7 @@ class CudaBackend final : public Backend {
 
   void rotate(Buffer x, uint32_t rows, uint32_t heads, uint32_t head_size, uint32_t size, Buffer angles) override {
     const uint32_t pairs = rows * heads * (size / 2);
-    device_->launch(rotate_, {blocks_of(pairs)}, kThreads, false, x.data, angles.data, heads, head_size, size, pairs);
+    device_->launch(rotate_, {blocks_of(pairs)}, kThreads, x.data, angles.data, heads, head_size, size, pairs);
   }
 
   // Keys and values: [key/value head][position][head size].
@@ -116,7 +116,7 @@ class CudaBackend final : public Backend {
     a.half_cache = kv_type_ == KvType::f16;
     a.scale = shape.scale;
     a.cap = shape.cap;
-    device_->launch(append_, {blocks_of(size_t{rows} * shape.kv_heads * shape.head_size)}, kThreads, false, a);
+    device_->launch(append_, {blocks_of(size_t{rows} * shape.kv_heads * shape.head_size)}, kThreads, a);
     // A part of the rows at a time, so that their partial results fit. The first row's window reaches back farthest.
     const size_t line = size_t{shape.heads} * shape.head_size, part = size_t{shape.heads} * (2 + shape.head_size) * sizeof(float);
     uint32_t count = 0;
@@ -131,26 +131,26 @@ class CudaBackend final : public Backend {
       a.q = q.data + first * line;
       a.out = out.data + first * line;
       a.partial = a.slices == 1 ? nullptr : pointer_to<float>(partial_.reserve(part * a.slices * count));
-      device_->launch(attend_, {a.slices, shape.heads, count}, kThreads, false, a);
-      if (a.slices > 1) device_->launch(join_, {shape.heads, count}, kThreads, false, a);
+      device_->launch(attend_, {a.slices, shape.heads, count}, kThreads, a);
+      if (a.slices > 1) device_->launch(join_, {shape.heads, count}, kThreads, a);
     }
   }
 
   void activate(Activation activation, Buffer gate, Buffer up, size_t count) override {
-    device_->launch(activate_, {blocks_of(count)}, kThreads, false, static_cast<uint32_t>(activation), gate.data, up.data, count);
+    device_->launch(activate_, {blocks_of(count)}, kThreads, static_cast<uint32_t>(activation), gate.data, up.data, count);
   }
   void add_bias(Buffer x, Buffer bias, uint32_t rows, uint32_t columns) override {
     const size_t count = size_t{rows} * columns;
-    device_->launch(add_bias_, {blocks_of(count)}, kThreads, false, x.data, bias.data, columns, count);
+    device_->launch(add_bias_, {blocks_of(count)}, kThreads, x.data, bias.data, columns, count);
   }
   void scale(Buffer x, size_t count, float factor) override {
-    device_->launch(scale_, {blocks_of(count)}, kThreads, false, x.data, factor, count);
+    device_->launch(scale_, {blocks_of(count)}, kThreads, x.data, factor, count);
   }
   void soft_cap(Buffer x, size_t count, float cap) override {
-    device_->launch(soft_cap_, {blocks_of(count)}, kThreads, false, x.data, cap, count);
+    device_->launch(soft_cap_, {blocks_of(count)}, kThreads, x.data, cap, count);
   }
   void add(Buffer x, Buffer y, size_t count) override {
-    device_->launch(add_, {blocks_of(count)}, kThreads, false, x.data, y.data, count);
+    device_->launch(add_, {blocks_of(count)}, kThreads, x.data, y.data, count);
   }
 
   void change_basis(const Rotation& rotation, Buffer x, uint32_t rows, bool inverse, Buffer out) override {
@@ -168,32 +168,32 @@ class CudaBackend final : public Backend {
     const float factor = 1 / std::sqrt(static_cast<float>(hidden));
     const auto walsh = [&] {
       for (uint32_t half = 1; half < width; half *= 2)
-        device_->launch(walsh_, {blocks_of(count / 2)}, kThreads, false, scratch, half, count / 2);
+        device_->launch(walsh_, {blocks_of(count / 2)}, kThreads, scratch, half, count / 2);
     };
     const Grid mix_grid{blocks_of(hidden), rows};
     if (inverse) {
-      device_->launch(mix_, mix_grid, kThreads, false, x.data, scratch, matrix, rotation.size, width, 1u);
+      device_->launch(mix_, mix_grid, kThreads, x.data, scratch, matrix, rotation.size, width, 1u);
       walsh();
-      device_->launch(signs_, {blocks_of(count)}, kThreads, false, scratch, out.data, signs, factor, hidden, count);
+      device_->launch(signs_, {blocks_of(count)}, kThreads, scratch, out.data, signs, factor, hidden, count);
     } else {
-      device_->launch(signs_, {blocks_of(count)}, kThreads, false, x.data, scratch, signs, 1.0f, hidden, count);
+      device_->launch(signs_, {blocks_of(count)}, kThreads, x.data, scratch, signs, 1.0f, hidden, count);
       walsh();
-      device_->launch(mix_, mix_grid, kThreads, false, scratch, out.data, matrix, rotation.size, width, 0u);
-      device_->launch(scale_, {blocks_of(count)}, kThreads, false, out.data, factor, count);
+      device_->launch(mix_, mix_grid, kThreads, scratch, out.data, matrix, rotation.size, width, 0u);
+      device_->launch(scale_, {blocks_of(count)}, kThreads, out.data, factor, count);
     }
   }
 
   void log_probabilities(Buffer logits, uint32_t rows, uint32_t vocabulary, const int32_t* targets, float* out) override {
     const int32_t* indices = upload_tokens(targets, rows);
     const CudaAddress results = results_.reserve(rows * sizeof(float));
-    device_->launch(log_probabilities_, {rows}, kThreads, false, logits.data, indices, vocabulary, pointer_to<float>(results));
+    device_->launch(log_probabilities_, {rows}, kThreads, logits.data, indices, vocabulary, pointer_to<float>(results));
     download({pointer_to<float>(results), 0}, out, rows);
   }
 
   void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) override {
     const CudaAddress sums = results_.reserve(size_t{columns} * columns * sizeof(float));
     const size_t tiles = blocks_of(columns, 16);
-    device_->launch(gram_, {tiles, tiles}, kThreads, false, x.data, rows, columns, pointer_to<float>(sums));
+    device_->launch(gram_, {tiles, tiles}, kThreads, x.data, rows, columns, pointer_to<float>(sums));
     std::vector<float> host(size_t{columns} * columns);
     download({pointer_to<float>(sums), 0}, host.data(), host.size());
     for (size_t i = 0; i < columns; ++i)
@@ -204,9 +204,9 @@ class CudaBackend final : public Backend {
   uint64_t read(std::span<const uint8_t> bytes) override {
     const size_t part = std::min(kReadBytes, (bytes.size() + 15) / 16 * 16);
     const unsigned blocks = kReadBlocks * static_cast<unsigned>(device_->multiprocessors());
-    const CudaAddress data = read_.reserve(kReadBytes), sums = results_.reserve(size_t{blocks} * kReadThreads * sizeof(uint32_t));
+    const CudaAddress data = read_.reserve(kReadBytes), sum = results_.reserve(sizeof(uint32_t));
     for (size_t done = 0; done < bytes.size(); done += part)
-      device_->launch(read_memory_, {blocks}, kReadThreads, false, pointer_to<const void>(data), part / 16, pointer_to<uint32_t>(sums));
+      device_->launch(read_memory_, {blocks}, kReadThreads, pointer_to<const void>(data), part / 16, pointer_to<uint32_t>(sum));
     device_->synchronize();
     return 0;
   }

@@ -117,14 +117,14 @@ CudaFunction CudaDevice::kernel(const char* name) {
   return function;
 }
 
-void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned threads, bool chained, void** arguments) {
+void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned threads, void** arguments) {
   enter();
   if (!failure_.ok() || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   CudaLaunchAttribute attribute{};
   attribute.id = kProgrammaticSerialization;
   attribute.allowed = 1;
   CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1, 0,
-                    stream_, &attribute, chained && capability_ >= kProgrammaticCapability ? 1u : 0u};
+                    stream_, &attribute, capability_ >= kProgrammaticCapability ? 1u : 0u};
   keep(driver_.launch(&launch, function, arguments, nullptr), "starting a kernel on the GPU");
 }
 

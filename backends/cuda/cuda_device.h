@@ -46,11 +46,11 @@ class CudaDevice {
 
   // Null, with a failure kept, when there is no such kernel.
   CudaFunction kernel(const char* name);
-  // `chained`: the kernel calls wait_for_previous_kernel() before it touches what the previous one wrote.
+  // Kernels of a stream overlap: device.cuh says what they may do before they wait for each other.
   template <class... Arguments>
-  void launch(CudaFunction function, Grid grid, unsigned threads, bool chained, Arguments... arguments) {
+  void launch(CudaFunction function, Grid grid, unsigned threads, Arguments... arguments) {
     void* pointers[] = {&arguments...};
-    launch_pointers(function, grid, threads, chained, pointers);
+    launch_pointers(function, grid, threads, pointers);
   }
 
   const CudaDriver& driver() const { return driver_; }
@@ -63,7 +63,7 @@ class CudaDevice {
 
  private:
   Status load_kernels();
-  void launch_pointers(CudaFunction function, Grid grid, unsigned threads, bool chained, void** arguments);
+  void launch_pointers(CudaFunction function, Grid grid, unsigned threads, void** arguments);
 
   CudaDriver driver_;
   int device_ = 0, capability_ = 0, multiprocessors_ = 0;

@@ -56,7 +56,7 @@ Status CudaPackedWeights::load_planes(const PackedMatrix& matrix) {
   const Repack repack{device_pointer<unsigned char>(file), reinterpret_cast<unsigned*>(planes_), shape.rows, shape.quads(),
                       shape.planes, packed_.group_rows, packed_.row_groups, packed_.tiles_per_group, packed_.tiles,
                       packed_.k_blocks};
-  device_.launch(device_.kernel("repack_planes"), {(words + kRepackThreads - 1) / kRepackThreads}, kRepackThreads, false, repack);
+  device_.launch(device_.kernel("repack_planes"), {(words + kRepackThreads - 1) / kRepackThreads}, kRepackThreads, repack);
   device_.synchronize();
   device_.release(file);
   packed_.planes = device_pointer<unsigned>(planes_);

@@ -51,9 +51,11 @@ DEVICE half_bits narrow(float value) {
 
 // sums[i] = popcount(a & b) of 16 rows x 128 bits and 128 bits x 8, in the fragments of mma.m16n8k128 (PTX ISA 9.7.14):
 // with g = lane / 4 and t = lane % 4, a0 and a1 are word t of rows g and g + 8, b is word t of column g, and the sums are
-// those of (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1).
+// those of (g, 2t), (g, 2t + 1), (g + 8, 2t), (g + 8, 2t + 1). Volatile, as the loads below: the compiler would else sink the
+// loads of the next units behind the work on this one, to save registers.
 DEVICE void and_popcount(int32 (&sums)[4], uint32 a0, uint32 a1, uint32 b) {
-  asm("mma.sync.aligned.m16n8k128.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %7, %7, %7};"
+  asm volatile(
+      "mma.sync.aligned.m16n8k128.row.col.s32.b1.b1.s32.and.popc {%0, %1, %2, %3}, {%4, %5}, {%6}, {%7, %7, %7, %7};"
       : "=r"(sums[0]), "=r"(sums[1]), "=r"(sums[2]), "=r"(sums[3])
       : "r"(a0), "r"(a1), "r"(b), "r"(0));
 }
@@ -67,7 +69,15 @@ DEVICE uint4 stream_load(const uint4* address) {
   return value;
 }
 
-// Programmatic launch: the next kernel of the stream may start while this one runs, and waits here for its results.
+// What a kernel before has written; not through the read-only path, which may not see it.
+DEVICE uint2 load_pair(const uint2* address) {
+  uint2 value;
+  asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "l"(address) : "memory");
+  return value;
+}
+
+// Programmatic launch: every kernel lets the next one of the stream start at once, which hides the time to start it, and waits
+// for all results before it touches what another kernel writes or reads. Only weights may be read before.
 DEVICE void allow_next_kernel() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;");
@@ -80,3 +90,8 @@ DEVICE void wait_for_previous_kernel() {
 }
 
 #endif  // SHIFTADD_EMULATED
+
+DEVICE void begin_kernel() {
+  allow_next_kernel();
+  wait_for_previous_kernel();
+}

@@ -30,6 +30,7 @@ struct Largest {  // NaN where one is NaN
 
 KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, const float* bias, float* out, uint32 columns,
                                          uint32 centered, float epsilon) {
+  begin_kernel();
   SHARED float scratch[kThreads];
   const float* line = x + (uint64)block_x() * columns;
   float* target = out + (uint64)block_x() * columns;
@@ -49,6 +50,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, cons
 
 // One thread turns one pair. angles: [rows][size / 2] pairs (cosine, sine).
 KERNEL LAUNCH_BOUNDS(kThreads) rotate(float* x, const float* angles, uint32 heads, uint32 head_size, uint32 size, uint32 pairs) {
+  begin_kernel();
   const uint32 index = block_x() * kThreads + thread_index(), half = size / 2;
   if (index >= pairs) return;
   const uint32 i = index % half, head = index / half, row = head / heads;
@@ -60,26 +62,31 @@ KERNEL LAUNCH_BOUNDS(kThreads) rotate(float* x, const float* angles, uint32 head
 }
 
 KERNEL LAUNCH_BOUNDS(kThreads) activate(uint32 kind, float* gate, const float* up, uint64 count) {
+  begin_kernel();
   const uint64 i = (uint64)block_x() * kThreads + thread_index();
   if (i < count) gate[i] = up ? activation(kind, gate[i]) * up[i] : activation(kind, gate[i]);
 }
 
 KERNEL LAUNCH_BOUNDS(kThreads) add_bias(float* x, const float* bias, uint32 columns, uint64 count) {
+  begin_kernel();
   const uint64 i = (uint64)block_x() * kThreads + thread_index();
   if (i < count) x[i] += bias[i % columns];
 }
 
 KERNEL LAUNCH_BOUNDS(kThreads) scale(float* x, float factor, uint64 count) {
+  begin_kernel();
   const uint64 i = (uint64)block_x() * kThreads + thread_index();
   if (i < count) x[i] *= factor;
 }
 
 KERNEL LAUNCH_BOUNDS(kThreads) soft_cap(float* x, float cap, uint64 count) {
+  begin_kernel();
   const uint64 i = (uint64)block_x() * kThreads + thread_index();
   if (i < count) x[i] = cap * tanh_float(divide(x[i], cap));
 }
 
 KERNEL LAUNCH_BOUNDS(kThreads) add(float* x, const float* y, uint64 count) {
+  begin_kernel();
   const uint64 i = (uint64)block_x() * kThreads + thread_index();
   if (i < count) x[i] += y[i];
 }
@@ -89,6 +96,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) add(float* x, const float* y, uint64 count) {
 // out[j][w] = sum over i of +-x[i][w], i ascending; signs before (forward) or none. matrix: size x size.
 KERNEL LAUNCH_BOUNDS(kThreads) mix_basis(const float* x, float* out, const float* matrix, uint32 size, uint32 width,
                                          uint32 transposed) {
+  begin_kernel();
   const uint32 index = block_x() * kThreads + thread_index(), j = index / width, w = index % width;
   if (j >= size) return;
   const float* line = x + (uint64)block_y() * size * width;
@@ -102,6 +110,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) mix_basis(const float* x, float* out, const float
 
 // One level of the Walsh-Hadamard transform: a thread takes one pair of numbers `half` apart.
 KERNEL LAUNCH_BOUNDS(kThreads) walsh_level(float* x, uint32 half, uint64 pairs) {
+  begin_kernel();
   const uint64 index = (uint64)block_x() * kThreads + thread_index();
   if (index >= pairs) return;
   float* at = x + index / half * 2 * half + index % half;
@@ -113,6 +122,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) walsh_level(float* x, uint32 half, uint64 pairs) 
 // out[i] = x[i] * (signs[i] * factor)
 KERNEL LAUNCH_BOUNDS(kThreads) apply_signs(const float* x, float* out, const float* signs, float factor, uint32 columns,
                                            uint64 count) {
+  begin_kernel();
   const uint64 i = (uint64)block_x() * kThreads + thread_index();
   if (i < count) out[i] = x[i] * (signs[i % columns] * factor);
 }
@@ -126,6 +136,7 @@ DEVICE float dense_element(const Dense& matrix, uint64 index) {
 }
 
 KERNEL LAUNCH_BOUNDS(kThreads) embed_dense(Dense matrix, const int32* tokens, float* out) {
+  begin_kernel();
   const uint32 c = block_x() * kThreads + thread_index();
   if (c < matrix.columns)
     out[(uint64)block_y() * matrix.columns + c] = dense_element(matrix, (uint64)(uint32)tokens[block_y()] * matrix.columns + c);
@@ -133,6 +144,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) embed_dense(Dense matrix, const int32* tokens, fl
 
 // One warp computes one output of kTokens tokens. The order of the sum is free (backends/cpu/kernels.h).
 KERNEL LAUNCH_BOUNDS(kThreads) dense_product(Dense matrix, const float* x, uint32 tokens, float* out) {
+  begin_kernel();
   const uint32 lane = thread_index() % kWarp, row = block_x() * (kThreads / kWarp) + thread_index() / kWarp;
   const uint32 first = block_y() * kTokens;
   if (row >= matrix.rows) return;
@@ -150,6 +162,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) dense_product(Dense matrix, const float* x, uint3
 
 // h[i][j] = sum over rows of x[m][i] * x[m][j] for the 16 x 16 tiles at or above the diagonal. 256 threads.
 KERNEL LAUNCH_BOUNDS(kThreads) gram(const float* x, uint32 rows, uint32 columns, float* h) {
+  begin_kernel();
   const uint32 i = block_y() * 16 + thread_index() / 16, j = block_x() * 16 + thread_index() % 16;
   if (block_y() > block_x() || i >= columns || j >= columns) return;
   float sum = 0;
@@ -161,6 +174,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) gram(const float* x, uint32 rows, uint32 columns,
 
 // out[m] = ln softmax(logits[m])[targets[m]]; NaN where a logit is not finite.
 KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int32* targets, uint32 vocabulary, float* out) {
+  begin_kernel();
   SHARED float scratch[kThreads];
   const float* line = logits + (uint64)block_x() * vocabulary;
   float largest = line[0], sum = 0, outside = 0;
@@ -176,11 +190,13 @@ KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int3
     out[block_x()] = outside > 0 ? float_of(0x7fc00000u) : (line[targets[block_x()]] - largest) - natural_logarithm(sum);
 }
 
-// Reads memory as fast as it delivers: the roofline of a decode step. Every thread adds its words into sums.
-KERNEL LAUNCH_BOUNDS(512) read_memory(const uint4* data, uint64 count, uint32* sums) {
-  const uint64 first = (uint64)block_x() * block_threads() + thread_index(), stride = (uint64)grid_x() * block_threads();
+// Reads memory as fast as it delivers: the roofline of a decode step. A word is written only if the sum is one that it never
+// is, so that the loads stay and nothing else is stored.
+KERNEL LAUNCH_BOUNDS(1024) read_memory(const uint4* data, uint64 count, uint32* out) {
+  begin_kernel();
+  const uint64 stride = (uint64)grid_x() * block_threads();
   uint32 sum = 0;
-  uint64 i = first;
+  uint64 i = (uint64)block_x() * block_threads() + thread_index();
   for (; i + 3 * stride < count; i += 4 * stride) {
     const uint4 a = stream_load(data + i), b = stream_load(data + i + stride);
     const uint4 c = stream_load(data + i + 2 * stride), d = stream_load(data + i + 3 * stride);
@@ -190,7 +206,7 @@ KERNEL LAUNCH_BOUNDS(512) read_memory(const uint4* data, uint64 count, uint32* s
     const uint4 a = stream_load(data + i);
     sum += a.x ^ a.y ^ a.z ^ a.w;
   }
-  sums[first] = sum;
+  if (sum == 0x9e3779b9u) *out = sum;
 }
 
 }  // namespace shiftadd_cuda

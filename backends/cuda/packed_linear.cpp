@@ -39,14 +39,14 @@ void PackedLinear::multiply(std::span<const LinearCall> calls, Buffer x, uint32_
   LinearCall together[kMaxCalls];
   uint32_t count = 0;
   const auto flush = [&] {
-    if (count > 0) multiply_packed({together, count}, plan_product(*packed_of(together[0])), x.data, rows);
+    if (count > 0) multiply_packed({together, count}, plan_product(*packed_of(together[0])), x.data, rows, Part::both);
     count = 0;
   };
   for (const LinearCall& call : calls) {
     const auto& weights = static_cast<const CudaWeights&>(*call.weights);
     if (const Dense* dense = weights.dense()) {
       const Grid grid{(dense->rows + kThreads / kWarp - 1) / (kThreads / kWarp), (rows + kTokens - 1) / kTokens};
-      device_.launch(dense_, grid, kThreads, false, *dense, static_cast<const float*>(x.data), rows, call.out.data);
+      device_.launch(dense_, grid, kThreads, *dense, static_cast<const float*>(x.data), rows, call.out.data);
       continue;
     }
     // Products share a launch when they have the same number of planes and the same layout: results depend on the layout.
@@ -63,17 +63,18 @@ void PackedLinear::multiply(std::span<const LinearCall> calls, Buffer x, uint32_
   flush();
 }
 
-void PackedLinear::multiply_with(const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows) {
-  multiply_packed({&call, 1}, plan, x.data, rows);
+void PackedLinear::multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows) {
+  multiply_packed({&call, 1}, plan, x.data, rows, part);
 }
 
-void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows) {
+void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows,
+                                   Part part) {
   const uint32_t columns = packed_of(calls[0])->columns, planes = packed_of(calls[0])->plane_count;
   size_t units_of_one = 0;
   for (const LinearCall& call : calls) units_of_one += units_per_token(*packed_of(call));
   const uint32_t most = std::min(rows, kTokensAtOnce);
   constexpr size_t kUnitBytes = (kVectorWords + 2) * sizeof(uint32_t);
-  CudaAddress memory = vectors_.reserve(units_of_one * most * kUnitBytes);
+  const CudaAddress memory = vectors_.reserve(units_of_one * most * kUnitBytes);
   for (uint32_t first = 0; first < rows; first += kTokensAtOnce) {
     PackedCalls launch{};
     launch.count = static_cast<unsigned>(calls.size());
@@ -94,10 +95,12 @@ void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const Prod
       launch.units += static_cast<unsigned>(units_per_token(call.matrix) * launch.tokens);
       blocks += (call.matrix.tiles + plan.tile_warps - 1) / plan.tile_warps;
     }
-    device_.launch(prepare_, {(units + kPrepareWarps - 1) / kPrepareWarps}, kPrepareWarps * kWarp, true, launch);
+    if (part != Part::product)
+      device_.launch(prepare_, {(units + kPrepareWarps - 1) / kPrepareWarps}, kPrepareWarps * kWarp, launch);
     const bool many = launch.tokens > 1;
+    if (part == Part::input) continue;
     device_.launch(products_[planes - 1][many], {blocks, many ? (launch.tokens + kTokens - 1) / kTokens : 1},
-                   plan.tile_warps * plan.k_warps * kWarp, true, launch);
+                   plan.tile_warps * plan.k_warps * kWarp, launch);
   }
 }
 

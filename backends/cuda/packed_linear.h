@@ -31,11 +31,14 @@ class PackedLinear {
  public:
   explicit PackedLinear(CudaDevice& device);
   void multiply(std::span<const LinearCall> calls, Buffer x, uint32_t rows);
-  // For measurements: another layout of one product over the GPU than plan_product chooses.
-  void multiply_with(const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows);
+
+  // For measurements: one packed product in another layout than plan_product chooses, or a part of it. A product alone takes
+  // the rounded input that is there.
+  enum class Part { both, input, product };
+  void multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows);
 
  private:
-  void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows);
+  void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows, Part part);
 
   CudaDevice& device_;
   DeviceScratch vectors_;

@@ -79,8 +79,8 @@ DEVICE void prepare_unit(const PackedCall& call, const float* x, uint32 unit, ui
 KERNEL LAUNCH_BOUNDS(256) prepare_vectors(PackedCalls calls) {
   allow_next_kernel();
   const uint32 lane = thread_index() % kWarp, unit = block_x() * (block_threads() / kWarp) + thread_index() / kWarp;
-  if (unit >= calls.units) return;
   wait_for_previous_kernel();
+  if (unit >= calls.units) return;
   uint32 n = 0;
   while (n + 1 < calls.count && unit >= calls.call[n + 1].first_unit) ++n;
   prepare_unit(calls.call[n], calls.x, unit - calls.call[n].first_unit, lane);
@@ -108,6 +108,7 @@ DEVICE int32 sum_rows(const uint4& signs, const uint2& vector, const int32 (&wei
 template <uint32 kPlanes, uint32 kCount>
 DEVICE void multiply_tile(const PackedCalls& calls) {
   SHARED float partial[kMaxWarps][kCount][kTileRows];
+  allow_next_kernel();
   const uint32 lane = thread_index() % kWarp, warp = thread_index() / kWarp;
   uint32 n = 0;
   while (n + 1 < calls.count && block_x() >= calls.call[n + 1].first_block) ++n;
@@ -123,32 +124,45 @@ DEVICE void multiply_tile(const PackedCalls& calls) {
   float sums[kCount] = {};
   const uint4* planes = (const uint4*)matrix.planes + ((uint64)(inside ? tile : 0) * matrix.k_blocks) * kPlanes * kWarp + lane;
   const uint32 blocks = inside ? matrix.k_blocks : 0;
-  uint4 next[kPlanes];
-  if (k_warp < blocks)
+  const auto load = [&](uint4 (&to)[kPlanes], uint32 k) {
+    if (k >= blocks) return;
 #pragma unroll
-    for (uint32 p = 0; p < kPlanes; ++p) next[p] = stream_load(planes + ((uint64)k_warp * kPlanes + p) * kWarp);
-  wait_for_previous_kernel();  // the weights do not depend on it
-  for (uint32 k = k_warp; k < blocks; k += calls.k_warps) {
-    uint4 signs[kPlanes];
-#pragma unroll
-    for (uint32 p = 0; p < kPlanes; ++p) signs[p] = next[p];
-    if (k + calls.k_warps < blocks)
-#pragma unroll
-      for (uint32 p = 0; p < kPlanes; ++p) next[p] = stream_load(planes + ((uint64)(k + calls.k_warps) * kPlanes + p) * kWarp);
+    for (uint32 p = 0; p < kPlanes; ++p) to[p] = stream_load(planes + ((uint64)k * kPlanes + p) * kWarp);
+  };
+  const auto accumulate = [&](const uint4 (&signs)[kPlanes], uint32 k) {
 #pragma unroll
     for (uint32 m = 0; m < kCount; ++m) {
       // Beyond the last token its products are computed again, and not stored.
       const uint32 token = first_token + m < calls.tokens ? first_token + m : calls.tokens - 1;
       const uint64 unit = (((uint64)token * matrix.row_groups + row_group) * matrix.k_blocks + k) * kPlanes;
       const uint2* vectors = (const uint2*)(call.vectors + unit * kVectorWords) + lane;
-      const float2* factors = (const float2*)call.factors + unit;
+      const uint2* factors = (const uint2*)call.factors + unit;
+      uint2 vector[kPlanes], factor[kPlanes];
 #pragma unroll
       for (uint32 p = 0; p < kPlanes; ++p) {
-        const float2 factor = factors[p];
-        const uint32 u = (uint32)sum_rows(signs[p], vectors[p * kWarp], weight, lane);
-        sums[m] = fused_multiply_add(factor.x, float_of(2 * u - bits_of(factor.y)) - kMagicFloat, sums[m]);
+        vector[p] = load_pair(vectors + p * kWarp);
+        factor[p] = load_pair(factors + p);
+      }
+#pragma unroll
+      for (uint32 p = 0; p < kPlanes; ++p) {
+        const uint32 u = (uint32)sum_rows(signs[p], vector[p], weight, lane);
+        sums[m] = fused_multiply_add(float_of(factor[p].x), float_of(2 * u - factor[p].y) - kMagicFloat, sums[m]);
       }
     }
+  };
+  // Two k-blocks ahead in two sets of registers; with many planes one set fills them, and one k-block is enough to wait for.
+  constexpr bool kAhead = kPlanes <= 4;
+  const uint32 step = calls.k_warps;
+  uint4 even[kPlanes], odd[kPlanes];
+  load(even, k_warp);
+  if (kAhead) load(odd, k_warp + step);
+  wait_for_previous_kernel();  // the weights do not depend on it
+  for (uint32 k = k_warp; k < blocks; k += kAhead ? 2 * step : step) {
+    accumulate(even, k);
+    load(even, k + (kAhead ? 2 * step : step));
+    if (!kAhead || k + step >= blocks) continue;
+    accumulate(odd, k + step);
+    load(odd, k + 3 * step);
   }
 #pragma unroll
   for (uint32 m = 0; m < kCount; ++m) partial[warp][m][lane / 4 + 8 * t] = sums[m];
@@ -178,6 +192,7 @@ PACKED_PRODUCT(8)
 
 // One thread makes one word of the device's planes from the file's blocks.
 KERNEL LAUNCH_BOUNDS(256) repack_planes(Repack repack) {
+  begin_kernel();
   const uint64 index = (uint64)block_x() * block_threads() + thread_index();
   const uint64 words = (uint64)repack.tiles * repack.k_blocks * repack.plane_count * kUnitWords;
   if (index >= words) return;
@@ -205,6 +220,7 @@ KERNEL LAUNCH_BOUNDS(256) repack_planes(Repack repack) {
 
 // out[m] = row tokens[m], the bits of unpack_row in core/packed_matrix.cpp.
 KERNEL LAUNCH_BOUNDS(256) embed_packed(Packed matrix, const int32* tokens, float* out) {
+  begin_kernel();
   const uint32 c = block_x() * block_threads() + thread_index(), row = (uint32)tokens[block_y()];
   if (c >= matrix.columns) return;
   const uint32 row_group = row / matrix.group_rows, local = row % matrix.group_rows, r = local % kTileRows;

@@ -13,7 +13,7 @@ constexpr unsigned kMaxPlanes = 8;
 constexpr unsigned kMaxWarps = 16;      // of a block that multiplies
 constexpr unsigned kTokens = 4;         // tokens that share one read of the weights
 constexpr unsigned kSlice = 256;        // positions of one attention block
-constexpr unsigned kMaxHead = 512;      // largest head size
+constexpr unsigned kMaxHead = 512;      // numbers of a query that are kept in shared memory
 constexpr unsigned kThreads = 256;      // of a block of an element-wise kernel, of normalize, and of attend
 
 // A packed matrix on the device. Units of 512 bytes, [tile of 32 rows][k-block][plane]; every row group starts a tile.

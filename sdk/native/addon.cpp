@@ -46,7 +46,7 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   job->work = [state, spec, paths, threads, precision, kv_type, isa](const int32_t*) {
     std::vector<const char*> raw;
     for (const std::string& path : paths) raw.push_back(path.c_str());
-    const sa_model_options options{threads, precision, kv_type, isa.empty() ? nullptr : isa.c_str()};
+    const sa_model_options options{threads, precision, kv_type, isa.empty() ? nullptr : isa.c_str(), nullptr};
     return sa_model_open(spec.data(), spec.size(), raw.data(), raw.size(), &options, &state->handle);
   };
   job->result = [state, vocabulary](Napi::Env env) -> Napi::Value {

@@ -101,5 +101,6 @@ DEVICE uint4 stream_load(const uint4* address) {
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) __builtin_trap();
   return *address;
 }
+DEVICE uint2 load_pair(const uint2* address) { return *address; }
 DEVICE void allow_next_kernel() {}
 DEVICE void wait_for_previous_kernel() {}
