@@ -48,6 +48,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
   synchronize_block();
   // A warp takes a position: its lanes read one key side by side.
   const uint32 lane = thread % kWarp;
+#pragma unroll 4
   for (uint32 p = thread / kWarp; p < count; p += kThreads / kWarp) {
     float sum = 0;
     for (uint32 d = lane; d < size; d += kWarp)
@@ -65,10 +66,22 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
   const float sum = reduce_block(weight, scratch, Sum());
   scores[thread] = weight;
   synchronize_block();
-  for (uint32 d = thread; d < size; d += kThreads) {
+  // Small heads leave threads over: they take every groups-th position, and their sums are added in this order.
+  const uint32 groups = size < kThreads ? kThreads / size : 1;
+  for (uint32 first_d = 0; first_d < size; first_d += kThreads) {
+    const uint32 d = first_d + (groups > 1 ? thread % size : thread), group = groups > 1 ? thread / size : 0;
     float value = 0;
-    for (uint32 p = 0; p < count; ++p)
-      value = fused_multiply_add(scores[p], cached(a.values, a.half_cache, base + (uint64)p * size + d), value);
+    if (d < size && group < groups)
+#pragma unroll 8
+      for (uint32 p = group; p < count; p += groups)
+        value = fused_multiply_add(scores[p], cached(a.values, a.half_cache, base + (uint64)p * size + d), value);
+    if (groups > 1) {
+      synchronize_block();
+      scratch[thread] = value;
+      synchronize_block();
+      for (uint32 g = 1; g < groups && thread < size; ++g) value += scratch[g * size + thread];
+    }
+    if (d >= size || group > 0) continue;
     if (a.slices == 1) a.out[line + d] = divide(value, sum);
     else part[2 + d] = value;
   }

@@ -1,13 +1,15 @@
 // Time of packed products on a GPU against reading the same bytes, in one process: a graph of launches over as many copies
 // of the weights as the caches do not hold, replayed; medians of several replays.
 //
-//   cuda_bench [--planes 2,3,4] [--group-rows 0] [--group-columns 8] [--tokens 1] [--layouts 0] [--shape ROWSxCOLUMNS]...
+//   cuda_bench [--planes 2,3,4] [--group-rows 0] [--group-columns 8] [--tokens 1] [--layouts 0] [--megabytes 240]
+//              [--shape ROWSxCOLUMNS]...
 //
 // --group-rows 0: an eighth of the matrix; --layouts 1: tries other layouts than the backend's too. Prints one JSON line per
 // shape, number of planes and layout:
 //   us: rounding of the input and product, as in a model; product_us: without the rounding; read_us: reading as many bytes,
 //   the best of several launch shapes; fraction, product_fraction: read_us divided by them; resident_us: us with one copy,
-//   which the caches may hold.
+//   which the caches may hold. Launches overlap as in a model (backends/cuda/device.cuh), those that read too. On the emulated
+//   device of the tests (device: "emulation") all times are made up.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -25,12 +27,12 @@ using namespace shiftadd;
 
 namespace {
 
-constexpr size_t kStreamBytes = size_t{240} << 20;  // all copies together: several times the caches of any GPU of today
 constexpr int kReplays = 9, kLeastLaunches = 40, kCaptureRelaxed = 2;
 
 struct Options {
   std::vector<uint32_t> planes = {2, 3, 4};
   uint32_t group_rows = 0, group_columns = 8, tokens = 1;
+  size_t megabytes = 240;  // all copies together: several times the caches of any GPU of today
   bool layouts = false;
   std::vector<std::pair<uint32_t, uint32_t>> shapes;
 };
@@ -115,7 +117,7 @@ double time_read(CudaDevice& device, CudaAddress memory, size_t bytes, size_t co
 bool run(CudaDevice& device, uint32_t rows, uint32_t columns, uint32_t planes, const Options& options) {
   const RandomMatrix matrix = make_matrix(rows, columns, planes, options);
   std::vector<std::unique_ptr<CudaPackedWeights>> copies;
-  for (size_t bytes = 0; bytes < kStreamBytes || copies.size() < 2; bytes += copies.back()->heap_bytes()) {
+  for (size_t bytes = 0; bytes < options.megabytes << 20 || copies.size() < 2; bytes += copies.back()->heap_bytes()) {
     copies.push_back(std::make_unique<CudaPackedWeights>(device));
     if (const Status status = copies.back()->load(matrix.view()); !status.ok()) {
       std::fprintf(stderr, "cuda_bench: %s\n", status.message.c_str());
@@ -170,6 +172,7 @@ bool parse(int count, char** arguments, Options* options) {
     const char* value = arguments[i + 1];
     if (name == "--group-rows") options->group_rows = static_cast<uint32_t>(std::atoi(value));
     else if (name == "--group-columns") options->group_columns = static_cast<uint32_t>(std::atoi(value));
+    else if (name == "--megabytes") options->megabytes = static_cast<size_t>(std::atoi(value));
     else if (name == "--tokens") options->tokens = static_cast<uint32_t>(std::atoi(value));
     else if (name == "--layouts") options->layouts = std::atoi(value) != 0;
     else if (name == "--planes") {
@@ -191,7 +194,7 @@ int main(int count, char** arguments) {
   Options options;
   if (!parse(count, arguments, &options)) {
     std::fprintf(stderr, "usage: cuda_bench [--planes 2,3,4] [--group-rows N] [--group-columns 8|1] [--tokens N] [--layouts 0|1] "
-                         "[--shape ROWSxCOLUMNS]...\n");
+                         "[--megabytes N] [--shape ROWSxCOLUMNS]...\n");
     return 2;
   }
   std::unique_ptr<CudaDevice> device;

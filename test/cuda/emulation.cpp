@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -157,13 +158,14 @@ void run_grid(const shiftadd::CudaLaunch& launch, const std::function<void()>& k
 
 // ---- kernels by name ----
 
-using Entry = std::function<void(const shiftadd::CudaLaunch&, void**)>;
+// From a launch to something that runs it, with its own copy of the arguments.
+using Entry = std::function<std::function<void()>(const shiftadd::CudaLaunch&, void**)>;
 
 template <class... Arguments, size_t... kIndex>
 Entry entry(void (*kernel)(Arguments...), std::index_sequence<kIndex...>) {
   return [kernel](const shiftadd::CudaLaunch& launch, void** arguments) {
-    const auto run = [&] { kernel(*static_cast<std::remove_const_t<Arguments>*>(arguments[kIndex])...); };
-    run_grid(launch, run);
+    const std::tuple<Arguments...> copies(*static_cast<Arguments*>(arguments[kIndex])...);
+    return std::function<void()>([=, copy = launch] { run_grid(copy, [&] { std::apply(kernel, copies); }); });
   };
 }
 template <class... Arguments>
@@ -231,20 +233,28 @@ EXPORT int cuModuleGetFunction(const void** function, void*, const char* name) {
   return 0;
 }
 EXPORT int cuFuncGetAttribute(int* value, int, void*) { return *value = 0, 0; }
+
+// A graph is a list of launches with copies of their arguments. Events tell no time: one millisecond passes between any two.
+using Graph = std::vector<std::function<void()>>;
+static Graph* capture = nullptr;
+
 EXPORT int cuLaunchKernelEx(const shiftadd::CudaLaunch* launch, const void* function, void** arguments, void**) {
-  (*static_cast<const emulation::Entry*>(function))(*launch, arguments);
+  std::function<void()> run = (*static_cast<const emulation::Entry*>(function))(*launch, arguments);
+  if (capture != nullptr) capture->push_back(std::move(run));
+  else run();
   return 0;
 }
-// Graphs and events are for measurements, which mean nothing here.
-constexpr int kNotSupported = 801;
-EXPORT int cuStreamBeginCapture_v2(void*, int) { return kNotSupported; }
-EXPORT int cuStreamEndCapture(void*, void**) { return kNotSupported; }
-EXPORT int cuGraphInstantiateWithFlags(void**, void*, unsigned long long) { return kNotSupported; }
-EXPORT int cuGraphLaunch(void*, void*) { return kNotSupported; }
-EXPORT int cuGraphExecDestroy(void*) { return kNotSupported; }
-EXPORT int cuGraphDestroy(void*) { return kNotSupported; }
-EXPORT int cuEventCreate(void**, unsigned) { return kNotSupported; }
-EXPORT int cuEventRecord(void*, void*) { return kNotSupported; }
-EXPORT int cuEventSynchronize(void*) { return kNotSupported; }
-EXPORT int cuEventElapsedTime(float*, void*, void*) { return kNotSupported; }
-EXPORT int cuEventDestroy_v2(void*) { return kNotSupported; }
+EXPORT int cuStreamBeginCapture_v2(void*, int) { return capture = new Graph(), 0; }
+EXPORT int cuStreamEndCapture(void*, Graph** graph) { return *graph = std::exchange(capture, nullptr), 0; }
+EXPORT int cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, unsigned long long) { return *exec = new Graph(*graph), 0; }
+EXPORT int cuGraphLaunch(Graph* exec, void*) {
+  for (const auto& run : *exec) run();
+  return 0;
+}
+EXPORT int cuGraphExecDestroy(Graph* exec) { return delete exec, 0; }
+EXPORT int cuGraphDestroy(Graph* graph) { return delete graph, 0; }
+EXPORT int cuEventCreate(void** event, unsigned) { return *event = &emulation::fibers, 0; }
+EXPORT int cuEventRecord(void*, void*) { return 0; }
+EXPORT int cuEventSynchronize(void*) { return 0; }
+EXPORT int cuEventElapsedTime(float* milliseconds, void*, void*) { return *milliseconds = 1, 0; }
+EXPORT int cuEventDestroy_v2(void*) { return 0; }
