@@ -5,7 +5,7 @@ namespace {
 
 constexpr int kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
 constexpr int kFirstCapability = 80;        // the binary matrix instruction with AND
-constexpr int kProgrammaticCapability = 90; // griddepcontrol
+constexpr int kProgrammaticCapability = 90; // griddepcontrol, which device.cuh compiles from here on
 constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING
 
 // An image of a chip that is not a plug-in card fits that chip alone, and the chip takes no other.
@@ -59,7 +59,11 @@ Status CudaDevice::load_kernels() {
         best = &kKernelImages[i];
     if (best == nullptr) continue;
     status = driver_.check(driver_.module_load(&module_, best->data), "the GPU does not take the kernels");
-    if (status.ok()) return status;
+    if (status.ok()) {
+      // Kernels of an older architecture, which the driver may compile from PTX for a newer GPU, do not wait for each other.
+      programmatic_ = best->capability >= kProgrammaticCapability;
+      return status;
+    }
   }
   return status;
 }
@@ -85,7 +89,8 @@ Status CudaDevice::allocate(size_t bytes, CudaAddress* out) {
 void CudaDevice::release(CudaAddress address) {
   if (address == 0) return;
   enter();
-  driver_.memory_free(address);  // waits for the stream
+  driver_.stream_synchronize(stream_);  // kernels may still use it
+  driver_.memory_free(address);
 }
 
 void CudaDevice::clear(CudaAddress address, size_t bytes) {
@@ -124,7 +129,7 @@ void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned thre
   attribute.id = kProgrammaticSerialization;
   attribute.allowed = 1;
   CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1, 0,
-                    stream_, &attribute, capability_ >= kProgrammaticCapability ? 1u : 0u};
+                    stream_, &attribute, programmatic_ ? 1u : 0u};
   keep(driver_.launch(&launch, function, arguments, nullptr), "starting a kernel on the GPU");
 }
 

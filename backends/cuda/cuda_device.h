@@ -67,6 +67,7 @@ class CudaDevice {
 
   CudaDriver driver_;
   int device_ = 0, capability_ = 0, multiprocessors_ = 0;
+  bool programmatic_ = false;  // kernels of the loaded image wait for each other themselves
   CudaContext context_ = nullptr;
   CudaStream stream_ = nullptr;
   CudaModule module_ = nullptr;

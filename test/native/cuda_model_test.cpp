@@ -76,7 +76,7 @@ void test_stories(const Devices& devices) {
     const StoriesModel stories(SHIFTADD_FIXTURES "/stories-260k", planes);
     std::vector<int32_t> on_cpu, on_cuda;
     std::unique_ptr<Backend> cpu, cuda;
-    const int count = devices.emulated ? 40 : 250;
+    const int count = devices.small ? 40 : 250;
     Status status = make_cpu_backend({}, &cpu);
     if (status.ok()) status = open_cuda(&cuda);
     if (status.ok()) status = tell(stories, std::move(cpu), count, &on_cpu);

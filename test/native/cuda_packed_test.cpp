@@ -90,13 +90,13 @@ void test_packed_shapes(const Devices& devices) {
       test_packed(devices, {132, 392, planes, 33, group_columns, 1, planes % 2 == 1}, 5, ++seed);
     }
   Random random{99};
-  for (int n = 0; n < (devices.emulated ? 8 : 40); ++n) {
-    const uint32_t most = devices.emulated ? 300 : 3000;
+  for (int n = 0; n < (devices.small ? 8 : 40); ++n) {
+    const uint32_t most = devices.small ? 300 : 3000;
     const auto pick = [&](uint32_t limit) { return 1 + static_cast<uint32_t>(random.uniform() * limit); };
     const PackedShape shape{pick(most), pick(most), 1 + n % 4u, pick(200), n % 3 == 0 ? 1u : 8u, 1, n % 2 == 0};
     test_packed(devices, shape, 1 + n % 9u, ++seed);
   }
-  if (devices.emulated) return;
+  if (devices.small) return;
   const uint32_t shapes[][2] = {{2048, 2048}, {8192, 2048}, {2048, 8192}, {4096, 4096}, {11008, 4096}, {4096, 11008},
                                 {14336, 4096}, {8192, 8192}, {28672, 8192}};
   for (const auto& [rows, columns] : shapes)
@@ -136,6 +136,10 @@ void test_special_inputs(const Devices& devices) {
     y = multiply(*devices.cuda, *weights, x, 1);
     tap::check(std::all_of(y.begin(), y.end(), [](float v) { return std::isnan(v); }), "a value that is not finite shows in every output");
   }
+  x = activations(256, 11, 0);
+  x[5] = x[200] = 3000;  // one value sets the step of all others of its 128 columns
+  const double error = error_of(multiply(*devices.cuda, *weights, x, 1), multiply_in_double(*devices.cpu, matrix, x, 1));
+  tap::check(error <= kMostError, "one large value per 128 columns: error " + std::to_string(error * 100) + " %");
   std::fill(x.begin(), x.end(), 1e-35f);
   y = multiply(*devices.cuda, *weights, x, 1);
   tap::check(std::all_of(y.begin(), y.end(), [](float v) { return std::fabs(v) < 1e-30f; }), "tiny values do not overflow");
