@@ -1,5 +1,6 @@
 #include "core/c_api.h"
 
+#include <cstring>
 #include <memory>
 #include <new>
 #include <string>
@@ -7,6 +8,7 @@
 #include "backends/cpu/cpu_backend.h"
 #include "backends/cpu/cpu_features.h"
 #include "backends/cpu/cpu_topology.h"
+#include "backends/cuda/cuda_library.h"
 #include "core/c_api_handles.h"
 #include "core/session.h"
 
@@ -19,6 +21,16 @@ struct sa_session {
 namespace {
 
 thread_local std::string last_error;
+
+Status open_backend(const char* name, int32_t device, const CpuOptions& cpu, std::unique_ptr<Backend>* out) {
+  if (name == nullptr || std::strcmp(name, "cpu") == 0) return make_cpu_backend(cpu, out);
+  if (std::strcmp(name, "cuda") != 0) return invalid_argument("the backend must be \"cpu\" or \"cuda\"");
+  CudaOptions cuda;
+  cuda.device = device;
+  cuda.threads = cpu.threads;
+  cuda.kv_type = cpu.kv_type;
+  return open_cuda_library(nullptr, cuda, out);
+}
 
 }  // namespace
 
@@ -38,6 +50,15 @@ sa_status sa_device_describe(const char* isa, sa_device* out) {
   return 0;
 }
 
+sa_status sa_gpu_describe(int32_t device, sa_gpu* out) {
+  if (out == nullptr) return null_argument();
+  CudaDeviceInfo info;
+  if (Status status = describe_cuda_device(nullptr, device, &info); !status.ok()) return finish(status);
+  *out = {info.count, info.capability, info.multiprocessors, info.integrated, {}};
+  std::memcpy(out->name, info.name, sizeof out->name);
+  return 0;
+}
+
 static sa_status open_model(const double* spec, size_t spec_length, std::vector<MappedFile> files,
                             const sa_model_options& options, sa_model** out) {
   if (options.precision != 0 && options.precision != 1) return finish(invalid_argument("precision must be 0 or 1"));
@@ -48,7 +69,7 @@ static sa_status open_model(const double* spec, size_t spec_length, std::vector<
   cpu.kv_type = static_cast<KvType>(options.kv_type);
   cpu.isa = options.isa;
   std::unique_ptr<Backend> backend;
-  if (Status status = make_cpu_backend(cpu, &backend); !status.ok()) return finish(status);
+  if (Status status = open_backend(options.backend, options.device, cpu, &backend); !status.ok()) return finish(status);
   auto handle = std::make_unique<sa_model>();
   handle->precision = cpu.precision;
   handle->kv_type = cpu.kv_type;

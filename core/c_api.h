@@ -42,13 +42,25 @@ typedef struct {
 /* `isa` null: the widest available, or what SHIFTADD_ISA forces. Fails (not found) for an ISA this machine lacks. */
 SA_API sa_status sa_device_describe(const char* isa, sa_device* out);
 
+typedef struct {
+  int32_t count;      /* GPUs of this machine */
+  int32_t capability; /* 87: compute capability 8.7 */
+  int32_t multiprocessors;
+  int32_t integrated; /* 1: shares its memory with the processor */
+  char name[200];
+} sa_gpu;
+/* The GPU of this index for the backend "cuda". Fails with what is missing: the library, the driver or the GPU. */
+SA_API sa_status sa_gpu_describe(int32_t device, sa_gpu* out);
+
 /* ---- models ---- */
 
 typedef struct {
   int32_t threads;   /* 1 to 64; 0: one per core */
   int32_t precision; /* of packed products: 0 exact, 1 fast */
   int32_t kv_type;   /* of cached keys and values: 0 fp32, 1 fp16 */
-  const char* isa;   /* null: automatic */
+  const char* isa;   /* null: automatic; of the backend "cpu" alone */
+  const char* backend; /* "cpu", or null; "cuda": the GPU, through libshiftadd_cuda.so beside this code (docs/cuda.md) */
+  int32_t device;    /* of the backend "cuda": the index of the GPU */
 } sa_model_options;
 
 /* `spec` is the binary description of core/model_spec.h; `paths` are the files it refers to, mapped read-only. */

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <new>
 
 namespace shiftadd {
 namespace {
@@ -13,7 +14,6 @@ constexpr size_t kPlaneAlignment = 64;  // of the model file: a block never cros
 Model::~Model() {
   if (backend_ == nullptr) return;
   for (Buffer vector : vectors_) backend_->release(vector);
-  for (Buffer copy : aligned_copies_) backend_->release(copy);
 }
 
 Status Model::open(const double* spec, size_t spec_length, std::vector<MappedFile> files,
@@ -79,12 +79,12 @@ Status Model::bytes_of(const FileRange& range, size_t alignment, const void** ou
       return bad_format(file.path() + ": the planes at byte " + std::to_string(range.offset) + " are not aligned to " +
                         std::to_string(alignment) + " bytes");
     // Safetensors does not promise aligned elements; such a tensor is copied to where they are.
-    Buffer copy;
-    SHIFTADD_TRY(backend_->allocate(range.bytes, &copy));
-    std::memcpy(copy.data, file.data() + range.offset, range.bytes);
-    aligned_copies_.push_back(copy);
+    std::unique_ptr<uint64_t[]> copy(new (std::nothrow) uint64_t[range.bytes / sizeof(uint64_t) + 1]);
+    if (copy == nullptr) return out_of_memory("cannot allocate " + std::to_string(range.bytes) + " bytes");
+    std::memcpy(copy.get(), file.data() + range.offset, range.bytes);
+    *out = copy.get();
+    aligned_copies_.push_back(std::move(copy));
     heap_bytes_ += range.bytes;
-    *out = copy.data;
     return ok_status();
   }
   *out = file.data() + range.offset;

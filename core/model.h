@@ -52,7 +52,7 @@ class Model {
   std::vector<std::unique_ptr<Weights>> weights_;  // [layer][role], as the next two
   std::vector<Buffer> vectors_;
   std::vector<DenseMatrix> dense_;
-  std::vector<Buffer> aligned_copies_;
+  std::vector<std::unique_ptr<uint64_t[]>> aligned_copies_;  // on the host, whatever the backend
   uint64_t mapped_bytes_ = 0, heap_bytes_ = 0;
 };
 

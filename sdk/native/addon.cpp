@@ -39,14 +39,17 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   const int32_t kv_type = object.Get("kvCache").ToString().Utf8Value() == "f16" ? 1 : 0;
   const std::string isa = object.Get("isa").IsString() ? object.Get("isa").As<Napi::String>().Utf8Value() : "";
 
+  const std::string backend = object.Get("backend").IsString() ? object.Get("backend").As<Napi::String>().Utf8Value() : "cpu";
+  const int32_t device = integer_of(object, "device", 0);
+
   auto state = std::make_shared<ModelState>();
   state->queue = JobQueue::start(env);
   auto job = make_job(env, Napi::Object::New(env), state);
   const int32_t vocabulary = spec.size() > 1 && spec[1] >= 0 && spec[1] <= 1 << 24 ? static_cast<int32_t>(spec[1]) : 0;
-  job->work = [state, spec, paths, threads, precision, kv_type, isa](const int32_t*) {
+  job->work = [state, spec, paths, threads, precision, kv_type, isa, backend, device](const int32_t*) {
     std::vector<const char*> raw;
     for (const std::string& path : paths) raw.push_back(path.c_str());
-    const sa_model_options options{threads, precision, kv_type, isa.empty() ? nullptr : isa.c_str()};
+    const sa_model_options options{threads, precision, kv_type, isa.empty() ? nullptr : isa.c_str(), backend.c_str(), device};
     return sa_model_open(spec.data(), spec.size(), raw.data(), raw.size(), &options, &state->handle);
   };
   job->result = [state, vocabulary](Napi::Env env) -> Napi::Value {
@@ -61,6 +64,23 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   return queue.run(env, std::move(job), env.Undefined());
 }
 
+Napi::Value describe_gpu(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  sa_gpu gpu;
+  const int32_t index = info[0].IsNumber() ? info[0].As<Napi::Number>().Int32Value() : 0;
+  if (const sa_status status = sa_gpu_describe(index, &gpu); status != 0) {
+    throw_status(env, status);
+    return env.Undefined();
+  }
+  Napi::Object out = Napi::Object::New(env);
+  out.Set("count", gpu.count);
+  out.Set("name", gpu.name);
+  out.Set("capability", gpu.capability);
+  out.Set("multiprocessors", gpu.multiprocessors);
+  out.Set("integrated", gpu.integrated != 0);
+  return out;
+}
+
 Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* constructors = new Constructors();
   constructors->model = Napi::Persistent(ModelObject::define(env));
@@ -70,6 +90,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   env.SetInstanceData(constructors);
   exports.Set("version", sa_version());
   exports.Set("describeDevice", Napi::Function::New(env, describe_device, "describeDevice"));
+  exports.Set("describeGpu", Napi::Function::New(env, describe_gpu, "describeGpu"));
   exports.Set("openModel", Napi::Function::New(env, open_model, "openModel"));
   return exports;
 }

@@ -129,7 +129,7 @@ struct RandomModel {
   sa_status open(int precision, int threads, sa_model** out, const std::vector<double>* numbers = nullptr) const {
     const std::vector<double>& description = numbers ? *numbers : spec;
     const char* paths[] = {path.c_str()};
-    const sa_model_options options{threads, precision, 0, nullptr};
+    const sa_model_options options{threads, precision, 0, nullptr, nullptr, 0};
     return sa_model_open(description.data(), description.size(), paths, 1, &options, out);
   }
 };

@@ -213,7 +213,7 @@ void bytes_in_memory(const RandomModel& test) {
   std::vector<Line> room(test.bytes.size() / sizeof(Line) + 1);
   uint8_t* data = room[0].bytes;
   std::memcpy(data, test.bytes.data(), test.bytes.size());
-  const sa_model_options options{1, 0, 0, nullptr};
+  const sa_model_options options{1, 0, 0, nullptr, nullptr, 0};
   sa_file_bytes file{"memory", data, test.bytes.size()};
   std::vector<float> both[2];
   for (int in_memory = 0; in_memory < 2; ++in_memory) {

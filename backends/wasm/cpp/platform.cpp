@@ -6,6 +6,7 @@
 #include "backends/cpu/cpu_topology.h"
 #include "backends/cpu/parking.h"
 #include "backends/cpu/pool_workers.h"
+#include "backends/cuda/cuda_library.h"
 #include "core/mapped_file.h"
 
 namespace shiftadd {
@@ -21,6 +22,11 @@ MappedFile MappedFile::view(std::string path, const uint8_t* data, uint64_t size
   file.size_ = size;
   file.path_ = std::move(path);
   return file;
+}
+
+Status describe_cuda_device(const char*, int32_t, CudaDeviceInfo*) { return unsupported("WebAssembly reaches no GPU"); }
+Status open_cuda_library(const char*, const CudaOptions&, std::unique_ptr<Backend>*) {
+  return unsupported("WebAssembly reaches no GPU");
 }
 
 namespace {

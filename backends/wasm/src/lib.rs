@@ -12,6 +12,8 @@ struct ModelOptions {
     precision: i32,
     kv_type: i32,
     isa: *const c_char,
+    backend: *const c_char,
+    device: i32,
 }
 
 #[repr(C)]
@@ -172,7 +174,7 @@ pub fn open_model(spec: &[f64], paths: Vec<String>, addresses: &[u32], sizes: &[
         .zip(addresses.iter().zip(sizes))
         .map(|(path, (&address, &size))| FileBytes { path: path.as_ptr(), data: address as *const u8, size: size.into() })
         .collect();
-    let options = ModelOptions { threads, precision, kv_type, isa: optional(&isa) };
+    let options = ModelOptions { threads, precision, kv_type, isa: optional(&isa), backend: null(), device: 0 };
     let mut model: Handle = std::ptr::null_mut();
     check(unsafe { sa_model_open_memory(spec.as_ptr(), spec.len(), files.as_ptr(), files.len(), &options, &mut model) })?;
     Ok(model as usize)

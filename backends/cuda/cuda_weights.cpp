@@ -1,0 +1,130 @@
+#include "backends/cuda/cuda_weights.h"
+
+#include <algorithm>
+#include <bit>
+#include <vector>
+
+#include "core/half.h"
+
+namespace shiftadd {
+namespace {
+
+using namespace shiftadd_cuda;
+
+constexpr uint32_t kRepackThreads = 256;
+// Warps of one product that fill a large GPU: 16 to 27 on each of 132 multiprocessors (design measurements on an H200).
+constexpr uint32_t kWantedWarps = 2048;
+
+template <class T>
+const T* device_pointer(CudaAddress address) {
+  return reinterpret_cast<const T*>(address);
+}
+
+}  // namespace
+
+// ---- packed ----
+
+CudaPackedWeights::~CudaPackedWeights() {
+  for (CudaAddress address : {planes_, scales_, row_scales_}) device_.release(address);
+}
+
+Status CudaPackedWeights::load(const PackedMatrix& matrix) {
+  const PackedShape& shape = matrix.shape;
+  packed_.rows = shape.rows;
+  packed_.columns = shape.columns;
+  packed_.plane_count = shape.planes;
+  packed_.group_rows = std::min(shape.group_rows, shape.rows);
+  packed_.group_columns = shape.group_columns;
+  packed_.row_groups = shape.row_groups();
+  packed_.tiles_per_group = shape.tiles_in(0);
+  packed_.tiles = (shape.row_groups() - 1) * shape.tiles_in(0) + shape.tiles_in(shape.row_groups() - 1);
+  packed_.k_blocks = shape.k_blocks();
+  SHIFTADD_TRY(load_planes(matrix));
+  SHIFTADD_TRY(load_scales(matrix));
+  return device_.failure();
+}
+
+// Copies the file's planes to the GPU, which reorders them.
+Status CudaPackedWeights::load_planes(const PackedMatrix& matrix) {
+  const PackedShape& shape = matrix.shape;
+  const size_t words = size_t{packed_.tiles} * packed_.k_blocks * shape.planes * kUnitWords;
+  SHIFTADD_TRY(device_.allocate(words * sizeof(uint32_t), &planes_));
+  bytes_ += words * sizeof(uint32_t);
+  CudaAddress file = 0;
+  SHIFTADD_TRY(device_.allocate(shape.plane_bytes(), &file));
+  device_.upload(matrix.planes, file, shape.plane_bytes());
+  const Repack repack{device_pointer<unsigned char>(file), reinterpret_cast<unsigned*>(planes_), shape.rows, shape.quads(),
+                      shape.planes, packed_.group_rows, packed_.row_groups, packed_.tiles_per_group, packed_.tiles,
+                      packed_.k_blocks};
+  device_.launch(device_.kernel("repack_planes"), {(words + kRepackThreads - 1) / kRepackThreads}, kRepackThreads, repack);
+  device_.synchronize();
+  device_.release(file);
+  packed_.planes = device_pointer<unsigned>(planes_);
+  return ok_status();
+}
+
+// [row group][column group][plane] becomes [row group][k-block][plane][column group of the k-block].
+Status CudaPackedWeights::load_scales(const PackedMatrix& matrix) {
+  const PackedShape& shape = matrix.shape;
+  const uint32_t per_block = kBlockColumns / shape.group_columns;
+  std::vector<float> scales(size_t{packed_.row_groups} * packed_.k_blocks * shape.planes * per_block, 0.0f);
+  for (uint32_t row_group = 0; row_group < packed_.row_groups; ++row_group)
+    for (uint32_t group = 0; group < shape.column_groups(); ++group)
+      for (uint32_t plane = 0; plane < shape.planes; ++plane) {
+        const size_t from = (size_t{row_group} * shape.column_groups() + group) * shape.planes + plane;
+        const size_t unit = (size_t{row_group} * packed_.k_blocks + group / per_block) * shape.planes + plane;
+        scales[unit * per_block + group % per_block] = matrix.scale(from);
+      }
+  SHIFTADD_TRY(device_.allocate(scales.size() * sizeof(float), &scales_));
+  device_.upload(scales.data(), scales_, scales.size() * sizeof(float));
+  bytes_ += scales.size() * sizeof(float);
+  packed_.scales = device_pointer<float>(scales_);
+  if (matrix.row_scales == nullptr) return ok_status();
+  std::vector<float> row_scales(shape.rows);
+  for (uint32_t r = 0; r < shape.rows; ++r) row_scales[r] = half_to_float(matrix.row_scales[r]);
+  SHIFTADD_TRY(device_.allocate(row_scales.size() * sizeof(float), &row_scales_));
+  device_.upload(row_scales.data(), row_scales_, row_scales.size() * sizeof(float));
+  bytes_ += row_scales.size() * sizeof(float);
+  packed_.row_scales = device_pointer<float>(row_scales_);
+  return ok_status();
+}
+
+ProductPlan plan_product(const Packed& matrix) {
+  ProductPlan plan;
+  while (plan.k_warps < kMaxWarps && plan.k_warps * 2 <= matrix.k_blocks && matrix.tiles * plan.k_warps < kWantedWarps)
+    plan.k_warps *= 2;
+  // Warps of a block that have the same columns read the same activations, from the first cache after the first of them.
+  while (plan.tile_warps * plan.k_warps < 8 && matrix.tiles / (plan.tile_warps * 2) >= 256) plan.tile_warps *= 2;
+  return plan;
+}
+
+// ---- dense ----
+
+Status CudaDenseWeights::load(const DenseMatrix& matrix) {
+  const bool halves = matrix.dtype == DType::f16 || matrix.dtype == DType::bf16;
+  const size_t element = halves ? sizeof(uint16_t) : sizeof(float);
+  bytes_ = size_t{matrix.rows} * matrix.columns * element;
+  SHIFTADD_TRY(device_.allocate(bytes_, &data_));
+  dense_ = {device_pointer<void>(data_), matrix.rows, matrix.columns, !halves ? 0u : matrix.dtype == DType::f16 ? 1u : 2u};
+  const bool plain = !matrix.transposed && matrix.map.first == 0 && matrix.map.inner == 1 && matrix.map.middle == 1 &&
+                     matrix.map.outer_stride == 1;
+  if (plain && (halves || matrix.dtype == DType::f32)) {
+    device_.upload(matrix.data, data_, bytes_);
+  } else {
+    // Any other order or format, row by row. Widening and narrowing a half again is exact.
+    std::vector<float> line(matrix.columns);
+    std::vector<uint16_t> narrow(halves ? matrix.columns : 0);
+    for (uint32_t r = 0; r < matrix.rows; ++r) {
+      read_row(matrix, r, line.data());
+      for (size_t c = 0; c < narrow.size(); ++c)
+        narrow[c] = matrix.dtype == DType::f16 ? float_to_half(line[c])
+                                               : static_cast<uint16_t>(std::bit_cast<uint32_t>(line[c]) >> 16);
+      const void* row = halves ? static_cast<const void*>(narrow.data()) : line.data();
+      device_.upload(row, data_ + size_t{r} * matrix.columns * element, matrix.columns * element);
+    }
+  }
+  device_.synchronize();
+  return device_.failure();
+}
+
+}  // namespace shiftadd

@@ -1,0 +1,65 @@
+// Weights on the GPU: packed planes in the order of the binary matrix instruction, or dense rows.
+#pragma once
+
+#include <cstdint>
+
+#include "backends/cuda/cuda_device.h"
+#include "backends/cuda/parameters.h"
+#include "core/backend.h"
+
+namespace shiftadd {
+
+class CudaWeights : public Weights {
+ public:
+  explicit CudaWeights(CudaDevice& device) : device_(device) {}
+  // Exactly one of them is not null.
+  virtual const shiftadd_cuda::Packed* packed() const { return nullptr; }
+  virtual const shiftadd_cuda::Dense* dense() const { return nullptr; }
+
+ protected:
+  CudaDevice& device_;
+};
+
+class CudaPackedWeights final : public CudaWeights {
+ public:
+  explicit CudaPackedWeights(CudaDevice& device) : CudaWeights(device) {}
+  ~CudaPackedWeights() override;
+  Status load(const PackedMatrix& matrix);
+  uint32_t rows() const override { return packed_.rows; }
+  uint32_t columns() const override { return packed_.columns; }
+  size_t heap_bytes() const override { return bytes_; }
+  const shiftadd_cuda::Packed* packed() const override { return &packed_; }
+
+ private:
+  Status load_planes(const PackedMatrix& matrix);
+  Status load_scales(const PackedMatrix& matrix);
+
+  shiftadd_cuda::Packed packed_{};
+  CudaAddress planes_ = 0, scales_ = 0, row_scales_ = 0;
+  size_t bytes_ = 0;
+};
+
+class CudaDenseWeights final : public CudaWeights {
+ public:
+  explicit CudaDenseWeights(CudaDevice& device) : CudaWeights(device) {}
+  ~CudaDenseWeights() override { device_.release(data_); }
+  Status load(const DenseMatrix& matrix);
+  uint32_t rows() const override { return dense_.rows; }
+  uint32_t columns() const override { return dense_.columns; }
+  size_t heap_bytes() const override { return bytes_; }
+  const shiftadd_cuda::Dense* dense() const override { return &dense_; }
+
+ private:
+  shiftadd_cuda::Dense dense_{};
+  CudaAddress data_ = 0;
+  size_t bytes_ = 0;
+};
+
+// How a packed product is laid over the GPU. It depends on the shape alone, because the order of the sums does.
+struct ProductPlan {
+  uint32_t tile_warps = 1;  // tiles of 32 rows of one block
+  uint32_t k_warps = 1;     // warps that share the columns of a tile
+};
+ProductPlan plan_product(const shiftadd_cuda::Packed& matrix);
+
+}  // namespace shiftadd

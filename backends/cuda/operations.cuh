@@ -1,0 +1,212 @@
+// The operations of core/backend.h besides packed products and attention. Sums over a row run in a fixed order: a thread adds
+// every kThreads-th element, then halves are added.
+#pragma once
+
+#include "backends/cuda/float_math.cuh"
+#include "backends/cuda/parameters.h"
+
+namespace shiftadd_cuda {
+
+// Combines one value per thread of the block; every thread gets the result. scratch: kThreads floats.
+template <class Combine>
+DEVICE float reduce_block(float value, float* scratch, Combine combine) {
+  const uint32 thread = thread_index();
+  synchronize_block();  // the last result may still be read
+  scratch[thread] = value;
+  synchronize_block();
+  for (uint32 half = kThreads / 2; half > 0; half /= 2) {
+    if (thread < half) scratch[thread] = combine(scratch[thread], scratch[thread + half]);
+    synchronize_block();
+  }
+  return scratch[0];
+}
+
+struct Sum {
+  DEVICE_MEMBER float operator()(float a, float b) const { return a + b; }
+};
+struct Largest {  // NaN where one is NaN
+  DEVICE_MEMBER float operator()(float a, float b) const { return a > b || a != a ? a : b; }
+};
+
+KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, const float* bias, float* out, uint32 columns,
+                                         uint32 centered, float epsilon) {
+  begin_kernel();
+  SHARED float scratch[kThreads];
+  const float* line = x + (uint64)block_x() * columns;
+  float* target = out + (uint64)block_x() * columns;
+  float mean = 0, sum = 0, squares = 0;
+  if (centered) {
+    for (uint32 c = thread_index(); c < columns; c += kThreads) sum += line[c];
+    mean = divide(reduce_block(sum, scratch, Sum()), (float)columns);
+  }
+  for (uint32 c = thread_index(); c < columns; c += kThreads) squares += (line[c] - mean) * (line[c] - mean);
+  const float mean_square = divide(reduce_block(squares, scratch, Sum()), (float)columns);
+  const float factor = divide(1.0f, square_root(mean_square + epsilon));
+  for (uint32 c = thread_index(); c < columns; c += kThreads) {
+    const float value = (line[c] - mean) * factor * gain[c];
+    target[c] = bias ? value + bias[c] : value;
+  }
+}
+
+// One thread turns one pair. angles: [rows][size / 2] pairs (cosine, sine).
+KERNEL LAUNCH_BOUNDS(kThreads) rotate(float* x, const float* angles, uint32 heads, uint32 head_size, uint32 size, uint32 pairs) {
+  begin_kernel();
+  const uint32 index = block_x() * kThreads + thread_index(), half = size / 2;
+  if (index >= pairs) return;
+  const uint32 i = index % half, head = index / half, row = head / heads;
+  float* values = x + (uint64)head * head_size;
+  const float cosine = angles[(uint64)row * size + 2 * i], sine = angles[(uint64)row * size + 2 * i + 1];
+  const float a = values[i], b = values[i + half];
+  values[i] = a * cosine - b * sine;
+  values[i + half] = b * cosine + a * sine;
+}
+
+KERNEL LAUNCH_BOUNDS(kThreads) activate(uint32 kind, float* gate, const float* up, uint64 count) {
+  begin_kernel();
+  const uint64 i = (uint64)block_x() * kThreads + thread_index();
+  if (i < count) gate[i] = up ? activation(kind, gate[i]) * up[i] : activation(kind, gate[i]);
+}
+
+KERNEL LAUNCH_BOUNDS(kThreads) add_bias(float* x, const float* bias, uint32 columns, uint64 count) {
+  begin_kernel();
+  const uint64 i = (uint64)block_x() * kThreads + thread_index();
+  if (i < count) x[i] += bias[i % columns];
+}
+
+KERNEL LAUNCH_BOUNDS(kThreads) scale(float* x, float factor, uint64 count) {
+  begin_kernel();
+  const uint64 i = (uint64)block_x() * kThreads + thread_index();
+  if (i < count) x[i] *= factor;
+}
+
+KERNEL LAUNCH_BOUNDS(kThreads) soft_cap(float* x, float cap, uint64 count) {
+  begin_kernel();
+  const uint64 i = (uint64)block_x() * kThreads + thread_index();
+  if (i < count) x[i] = cap * tanh_float(divide(x[i], cap));
+}
+
+KERNEL LAUNCH_BOUNDS(kThreads) add(float* x, const float* y, uint64 count) {
+  begin_kernel();
+  const uint64 i = (uint64)block_x() * kThreads + thread_index();
+  if (i < count) x[i] += y[i];
+}
+
+// ---- change of basis: core/rotation.cpp, the same bits ----
+
+// out[j][w] = sum over i of +-x[i][w], i ascending; signs before (forward) or none. matrix: size x size.
+KERNEL LAUNCH_BOUNDS(kThreads) mix_basis(const float* x, float* out, const float* matrix, uint32 size, uint32 width,
+                                         uint32 transposed) {
+  begin_kernel();
+  const uint32 index = block_x() * kThreads + thread_index(), j = index / width, w = index % width;
+  if (j >= size) return;
+  const float* line = x + (uint64)block_y() * size * width;
+  float sum = 0;
+  for (uint32 i = 0; i < size; ++i) {
+    const float term = line[i * width + w];
+    sum = matrix[transposed ? j * size + i : i * size + j] > 0 ? sum + term : sum - term;
+  }
+  out[(uint64)block_y() * size * width + index] = sum;
+}
+
+// One level of the Walsh-Hadamard transform: a thread takes one pair of numbers `half` apart.
+KERNEL LAUNCH_BOUNDS(kThreads) walsh_level(float* x, uint32 half, uint64 pairs) {
+  begin_kernel();
+  const uint64 index = (uint64)block_x() * kThreads + thread_index();
+  if (index >= pairs) return;
+  float* at = x + index / half * 2 * half + index % half;
+  const float a = at[0], b = at[half];
+  at[0] = a + b;
+  at[half] = a - b;
+}
+
+// out[i] = x[i] * (signs[i] * factor)
+KERNEL LAUNCH_BOUNDS(kThreads) apply_signs(const float* x, float* out, const float* signs, float factor, uint32 columns,
+                                           uint64 count) {
+  begin_kernel();
+  const uint64 i = (uint64)block_x() * kThreads + thread_index();
+  if (i < count) out[i] = x[i] * (signs[i % columns] * factor);
+}
+
+// ---- dense matrices ----
+
+DEVICE float dense_element(const Dense& matrix, uint64 index) {
+  if (matrix.type == 0) return ((const float*)matrix.data)[index];
+  const half_bits bits = ((const half_bits*)matrix.data)[index];
+  return matrix.type == 1 ? widen(bits) : float_of((uint32)bits << 16);
+}
+
+KERNEL LAUNCH_BOUNDS(kThreads) embed_dense(Dense matrix, const int32* tokens, float* out) {
+  begin_kernel();
+  const uint32 c = block_x() * kThreads + thread_index();
+  if (c < matrix.columns)
+    out[(uint64)block_y() * matrix.columns + c] = dense_element(matrix, (uint64)(uint32)tokens[block_y()] * matrix.columns + c);
+}
+
+// One warp computes one output of kTokens tokens. The order of the sum is free (backends/cpu/kernels.h).
+KERNEL LAUNCH_BOUNDS(kThreads) dense_product(Dense matrix, const float* x, uint32 tokens, float* out) {
+  begin_kernel();
+  const uint32 lane = thread_index() % kWarp, row = block_x() * (kThreads / kWarp) + thread_index() / kWarp;
+  const uint32 first = block_y() * kTokens;
+  if (row >= matrix.rows) return;
+  float sums[kTokens] = {};
+  for (uint32 c = lane; c < matrix.columns; c += kWarp) {
+    const float weight = dense_element(matrix, (uint64)row * matrix.columns + c);
+    for (uint32 m = 0; m < kTokens; ++m)
+      if (first + m < tokens) sums[m] = fused_multiply_add(weight, x[(uint64)(first + m) * matrix.columns + c], sums[m]);
+  }
+  for (uint32 m = 0; m < kTokens; ++m) {
+    for (uint32 mask = 16; mask > 0; mask /= 2) sums[m] += shuffle_xor(sums[m], mask);
+    if (lane == 0 && first + m < tokens) out[(uint64)(first + m) * matrix.rows + row] = sums[m];
+  }
+}
+
+// h[i][j] = sum over rows of x[m][i] * x[m][j] for the 16 x 16 tiles at or above the diagonal. 256 threads.
+KERNEL LAUNCH_BOUNDS(kThreads) gram(const float* x, uint32 rows, uint32 columns, float* h) {
+  begin_kernel();
+  const uint32 i = block_y() * 16 + thread_index() / 16, j = block_x() * 16 + thread_index() % 16;
+  if (block_y() > block_x() || i >= columns || j >= columns) return;
+  float sum = 0;
+  for (uint32 m = 0; m < rows; ++m) sum += x[(uint64)m * columns + i] * x[(uint64)m * columns + j];
+  h[(uint64)i * columns + j] = sum;
+}
+
+// ---- results ----
+
+// out[m] = ln softmax(logits[m])[targets[m]]; NaN where a logit is not finite.
+KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int32* targets, uint32 vocabulary, float* out) {
+  begin_kernel();
+  SHARED float scratch[kThreads];
+  const float* line = logits + (uint64)block_x() * vocabulary;
+  float largest = line[0], sum = 0, outside = 0;
+  for (uint32 i = thread_index(); i < vocabulary; i += kThreads) {
+    largest = line[i] > largest ? line[i] : largest;
+    if ((bits_of(line[i]) & 0x7f800000u) == 0x7f800000u) outside = 1;
+  }
+  largest = reduce_block(largest, scratch, Largest());
+  outside = reduce_block(outside, scratch, Sum());
+  for (uint32 i = thread_index(); i < vocabulary; i += kThreads) sum += exp_float(line[i] - largest);
+  sum = reduce_block(sum, scratch, Sum());
+  if (thread_index() == 0)
+    out[block_x()] = outside > 0 ? float_of(0x7fc00000u) : (line[targets[block_x()]] - largest) - natural_logarithm(sum);
+}
+
+// Reads memory as fast as it delivers: the roofline of a decode step. A word is written only if the sum is one that it never
+// is, so that the loads stay and nothing else is stored.
+KERNEL LAUNCH_BOUNDS(1024) read_memory(const uint4* data, uint64 count, uint32* out) {
+  begin_kernel();
+  const uint64 stride = (uint64)grid_x() * block_threads();
+  uint32 sum = 0;
+  uint64 i = (uint64)block_x() * block_threads() + thread_index();
+  for (; i + 3 * stride < count; i += 4 * stride) {
+    const uint4 a = stream_load(data + i), b = stream_load(data + i + stride);
+    const uint4 c = stream_load(data + i + 2 * stride), d = stream_load(data + i + 3 * stride);
+    sum += (a.x ^ a.y ^ a.z ^ a.w) + (b.x ^ b.y ^ b.z ^ b.w) + (c.x ^ c.y ^ c.z ^ c.w) + (d.x ^ d.y ^ d.z ^ d.w);
+  }
+  for (; i < count; i += stride) {
+    const uint4 a = stream_load(data + i);
+    sum += a.x ^ a.y ^ a.z ^ a.w;
+  }
+  if (sum == 0x9e3779b9u) *out = sum;
+}
+
+}  // namespace shiftadd_cuda

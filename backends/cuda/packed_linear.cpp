@@ -1,0 +1,107 @@
+#include "backends/cuda/packed_linear.h"
+
+#include <algorithm>
+#include <string>
+
+namespace shiftadd {
+namespace {
+
+using namespace shiftadd_cuda;
+
+constexpr uint32_t kTokensAtOnce = 64;  // bounds the memory of rounded activations
+constexpr unsigned kPrepareWarps = 8;   // of a block
+
+const Packed* packed_of(const LinearCall& call) { return static_cast<const CudaWeights*>(call.weights)->packed(); }
+size_t units_per_token(const Packed& matrix) { return size_t{matrix.row_groups} * matrix.k_blocks * matrix.plane_count; }
+
+}  // namespace
+
+CudaAddress DeviceScratch::reserve(size_t bytes) {
+  if (bytes <= bytes_ && address_ != 0) return address_;
+  device_.release(address_);
+  address_ = 0;
+  const Status status = device_.allocate(bytes, &address_);
+  bytes_ = status.ok() ? bytes : 0;
+  if (!status.ok()) device_.fail(status);
+  return address_;
+}
+
+PackedLinear::PackedLinear(CudaDevice& device) : device_(device), vectors_(device) {
+  prepare_ = device.kernel("prepare_vectors");
+  dense_ = device.kernel("dense_product");
+  for (unsigned planes = 1; planes <= kMaxPlanes; ++planes)
+    for (unsigned many = 0; many < 2; ++many)
+      products_[planes - 1][many] =
+          device.kernel(("packed_product_" + std::to_string(planes) + (many ? "_4" : "_1")).c_str());
+}
+
+void PackedLinear::multiply(std::span<const LinearCall> calls, Buffer x, uint32_t rows) {
+  LinearCall together[kMaxCalls];
+  uint32_t count = 0;
+  const auto flush = [&] {
+    if (count > 0) multiply_packed({together, count}, plan_product(*packed_of(together[0])), x.data, rows, Part::both);
+    count = 0;
+  };
+  for (const LinearCall& call : calls) {
+    const auto& weights = static_cast<const CudaWeights&>(*call.weights);
+    if (const Dense* dense = weights.dense()) {
+      const Grid grid{(dense->rows + kThreads / kWarp - 1) / (kThreads / kWarp), (rows + kTokens - 1) / kTokens};
+      device_.launch(dense_, grid, kThreads, *dense, static_cast<const float*>(x.data), rows, call.out.data);
+      continue;
+    }
+    // Products share a launch when they have the same number of planes and the same layout: results depend on the layout.
+    const ProductPlan plan = plan_product(*weights.packed());
+    if (count > 0) {
+      const Packed& first = *packed_of(together[0]);
+      const ProductPlan other = plan_product(first);
+      if (count == kMaxCalls || first.plane_count != weights.packed()->plane_count || other.k_warps != plan.k_warps ||
+          other.tile_warps != plan.tile_warps)
+        flush();
+    }
+    together[count++] = call;
+  }
+  flush();
+}
+
+void PackedLinear::multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows) {
+  multiply_packed({&call, 1}, plan, x.data, rows, part);
+}
+
+void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows,
+                                   Part part) {
+  const uint32_t columns = packed_of(calls[0])->columns, planes = packed_of(calls[0])->plane_count;
+  size_t units_of_one = 0;
+  for (const LinearCall& call : calls) units_of_one += units_per_token(*packed_of(call));
+  const uint32_t most = std::min(rows, kTokensAtOnce);
+  constexpr size_t kUnitBytes = (kVectorWords + 2) * sizeof(uint32_t);
+  const CudaAddress memory = vectors_.reserve(units_of_one * most * kUnitBytes);
+  for (uint32_t first = 0; first < rows; first += kTokensAtOnce) {
+    PackedCalls launch{};
+    launch.count = static_cast<unsigned>(calls.size());
+    launch.x = x + size_t{first} * columns;
+    launch.tokens = std::min(kTokensAtOnce, rows - first);
+    launch.tile_warps = plan.tile_warps;
+    launch.k_warps = plan.k_warps;
+    const size_t units = units_of_one * launch.tokens;
+    unsigned blocks = 0;
+    for (size_t n = 0; n < calls.size(); ++n) {
+      PackedCall& call = launch.call[n];
+      call.matrix = *packed_of(calls[n]);
+      call.vectors = reinterpret_cast<unsigned*>(memory) + size_t{launch.units} * kVectorWords;
+      call.factors = reinterpret_cast<float*>(memory) + units * kVectorWords + size_t{launch.units} * 2;
+      call.out = calls[n].out.data + size_t{first} * call.matrix.rows;
+      call.first_block = blocks;
+      call.first_unit = launch.units;
+      launch.units += static_cast<unsigned>(units_per_token(call.matrix) * launch.tokens);
+      blocks += (call.matrix.tiles + plan.tile_warps - 1) / plan.tile_warps;
+    }
+    if (part != Part::product)
+      device_.launch(prepare_, {(units + kPrepareWarps - 1) / kPrepareWarps}, kPrepareWarps * kWarp, launch);
+    const bool many = launch.tokens > 1;
+    if (part == Part::input) continue;
+    device_.launch(products_[planes - 1][many], {blocks, many ? (launch.tokens + kTokens - 1) / kTokens : 1},
+                   plan.tile_warps * plan.k_warps * kWarp, launch);
+  }
+}
+
+}  // namespace shiftadd

@@ -1,0 +1,48 @@
+// Products of several matrices with the same input, in as few launches as possible: one that rounds the input for all of
+// them, one that multiplies.
+#pragma once
+
+#include <span>
+
+#include "backends/cuda/cuda_device.h"
+#include "backends/cuda/cuda_weights.h"
+#include "core/backend.h"
+
+namespace shiftadd {
+
+// Device memory that grows to the largest request and stays. What it held is lost when it grows.
+class DeviceScratch {
+ public:
+  explicit DeviceScratch(CudaDevice& device) : device_(device) {}
+  ~DeviceScratch() { device_.release(address_); }
+  DeviceScratch(const DeviceScratch&) = delete;
+  DeviceScratch& operator=(const DeviceScratch&) = delete;
+  // 0 when there is no memory: the failure is kept, and nothing is launched any more.
+  CudaAddress reserve(size_t bytes);
+  CudaAddress address() const { return address_; }
+
+ private:
+  CudaDevice& device_;
+  CudaAddress address_ = 0;
+  size_t bytes_ = 0;
+};
+
+class PackedLinear {
+ public:
+  explicit PackedLinear(CudaDevice& device);
+  void multiply(std::span<const LinearCall> calls, Buffer x, uint32_t rows);
+
+  // For measurements: one packed product in another layout than plan_product chooses, or a part of it. A product alone takes
+  // the rounded input that is there.
+  enum class Part { both, input, product };
+  void multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows);
+
+ private:
+  void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows, Part part);
+
+  CudaDevice& device_;
+  DeviceScratch vectors_;
+  CudaFunction prepare_, dense_, products_[shiftadd_cuda::kMaxPlanes][2];
+};
+
+}  // namespace shiftadd

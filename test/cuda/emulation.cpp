@@ -1,0 +1,260 @@
+// A libcuda.so.1 for tests: the driver functions that backends/cuda uses, over the processor's memory, and the kernels as
+// fibers. SHIFTADD_EMULATION_REVERSED=1 runs warps and lanes in the opposite order: a missing barrier then changes results.
+#include "test/cuda/emulation.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "backends/cuda/cuda_driver.h"
+#include "backends/cuda/kernels.cu"
+
+#define EXPORT extern "C" __attribute__((visibility("default")))
+
+// Saves the callee's registers of System V on x86-64 and continues on another stack.
+extern "C" void emulation_switch(void** from, void* to);
+asm(R"(
+.text
+.globl emulation_switch
+.hidden emulation_switch
+emulation_switch:
+  pushq %rbp
+  pushq %rbx
+  pushq %r12
+  pushq %r13
+  pushq %r14
+  pushq %r15
+  movq %rsp, (%rdi)
+  movq %rsi, %rsp
+  popq %r15
+  popq %r14
+  popq %r13
+  popq %r12
+  popq %rbx
+  popq %rbp
+  ret
+)");
+
+namespace emulation {
+
+Thread* current = nullptr;
+
+namespace {
+
+constexpr size_t kStack = 64 << 10;
+enum class State { running, at_warp, at_block, done };
+
+struct Fiber {
+  Thread thread;
+  State state = State::running;
+  unsigned meetings = 0;  // of the warp
+  void* stack_pointer = nullptr;
+};
+
+std::vector<Fiber> fibers;
+std::vector<unsigned char> stacks;
+std::vector<Deposit> deposits;  // [warp][parity of the meeting][lane]
+void* scheduler = nullptr;
+const std::function<void()>* body = nullptr;
+
+[[noreturn]] void stop(const char* what) {
+  std::fprintf(stderr, "emulation: %s in block %u, %u, %u, thread %u\n", what, current->block[0], current->block[1],
+               current->block[2], current->index);
+  std::abort();
+}
+
+Fiber& self() { return fibers[current->index]; }
+
+void pause(State state) {
+  Fiber& fiber = self();
+  fiber.state = state;
+  emulation_switch(&fiber.stack_pointer, scheduler);
+}
+
+void start() {
+  (*body)();
+  pause(State::done);
+  std::abort();
+}
+
+void resume(Fiber& fiber) {
+  current = &fiber.thread;
+  fiber.state = State::running;
+  emulation_switch(&scheduler, fiber.stack_pointer);
+}
+
+// Runs the lanes of a warp until all have left or wait for the block.
+void run_warp(size_t warp, bool reversed) {
+  for (;;) {
+    size_t meeting = 0, waiting = 0;
+    for (size_t n = 0; n < 32; ++n) {
+      Fiber& fiber = fibers[warp * 32 + (reversed ? 31 - n : n)];
+      if (fiber.state == State::running || fiber.state == State::at_warp) resume(fiber);
+      meeting += fiber.state == State::at_warp;
+      waiting += fiber.state != State::at_warp;
+    }
+    if (meeting == 0) return;
+    if (waiting > 0) stop("lanes of a warp part before an operation of the whole warp");
+    const Deposit* lanes = &deposits[warp * 64 + (fibers[warp * 32].meetings % 2) * 32];
+    for (size_t n = 1; n < 32; ++n)
+      if (lanes[n].kind != lanes[0].kind) stop("lanes of a warp meet at different operations");
+  }
+}
+
+void run_block(unsigned threads, bool reversed) {
+  for (;;) {
+    bool waiting = false;
+    for (size_t n = 0; n < threads / 32; ++n) run_warp(reversed ? threads / 32 - 1 - n : n, reversed);
+    for (unsigned i = 0; i < threads; ++i)
+      if (fibers[i].state == State::at_block) {
+        fibers[i].state = State::running;
+        waiting = true;
+      }
+    if (!waiting) return;
+  }
+}
+
+}  // namespace
+
+const Deposit* meet_warp(int kind, uint32 a, uint32 b, uint32 c) {
+  Fiber& fiber = self();
+  Deposit* lanes = &deposits[fiber.thread.index / 32 * 64 + (fiber.meetings % 2) * 32];
+  lanes[fiber.thread.index % 32] = {{a, b, c}, kind};
+  pause(State::at_warp);
+  ++fiber.meetings;
+  return lanes;
+}
+
+void meet_block() { pause(State::at_block); }
+
+void run_grid(const shiftadd::CudaLaunch& launch, const std::function<void()>& kernel) {
+  const unsigned threads = launch.block_x;
+  if (threads % 32 != 0 || threads > 1024) std::abort();
+  const bool reversed = std::getenv("SHIFTADD_EMULATION_REVERSED") != nullptr;
+  body = &kernel;
+  fibers.resize(threads);
+  stacks.resize(threads * kStack);
+  deposits.resize(threads * 2);
+  for (unsigned z = 0; z < launch.grid_z; ++z)
+    for (unsigned y = 0; y < launch.grid_y; ++y)
+      for (unsigned x = 0; x < launch.grid_x; ++x) {
+        for (unsigned i = 0; i < threads; ++i) {
+          fibers[i] = {{i, threads, {x, y, z}, launch.grid_x}, State::running, 0, nullptr};
+          void** top = reinterpret_cast<void**>(stacks.data() + (i + 1) * kStack - 64);
+          top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(top) & ~uintptr_t{15});
+          *--top = nullptr;                               // where start() would return to; keeps the stack aligned
+          *--top = reinterpret_cast<void*>(&start);
+          for (int r = 0; r < 6; ++r) *--top = nullptr;
+          fibers[i].stack_pointer = top;
+        }
+        run_block(threads, reversed);
+      }
+}
+
+// ---- kernels by name ----
+
+// From a launch to something that runs it, with its own copy of the arguments.
+using Entry = std::function<std::function<void()>(const shiftadd::CudaLaunch&, void**)>;
+
+template <class... Arguments, size_t... kIndex>
+Entry entry(void (*kernel)(Arguments...), std::index_sequence<kIndex...>) {
+  return [kernel](const shiftadd::CudaLaunch& launch, void** arguments) {
+    const std::tuple<Arguments...> copies(*static_cast<Arguments*>(arguments[kIndex])...);
+    return std::function<void()>([=, copy = launch] { run_grid(copy, [&] { std::apply(kernel, copies); }); });
+  };
+}
+template <class... Arguments>
+Entry entry(void (*kernel)(Arguments...)) {
+  return entry(kernel, std::index_sequence_for<Arguments...>());
+}
+
+const std::map<std::string, Entry>& kernels() {
+  using namespace shiftadd_cuda;
+#define PRODUCT(planes) \
+  {"packed_product_" #planes "_1", entry(packed_product_##planes##_1)}, {"packed_product_" #planes "_4", entry(packed_product_##planes##_4)}
+#define KERNEL_ENTRY(name) {#name, entry(shiftadd_cuda::name)}
+  static const std::map<std::string, Entry> all = {
+      PRODUCT(1), PRODUCT(2), PRODUCT(3), PRODUCT(4), PRODUCT(5), PRODUCT(6), PRODUCT(7), PRODUCT(8),
+      KERNEL_ENTRY(prepare_vectors), KERNEL_ENTRY(repack_planes), KERNEL_ENTRY(embed_packed), KERNEL_ENTRY(embed_dense),
+      KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice),
+      KERNEL_ENTRY(join_slices), KERNEL_ENTRY(activate), KERNEL_ENTRY(add_bias), KERNEL_ENTRY(scale), KERNEL_ENTRY(soft_cap),
+      KERNEL_ENTRY(add), KERNEL_ENTRY(mix_basis), KERNEL_ENTRY(walsh_level), KERNEL_ENTRY(apply_signs),
+      KERNEL_ENTRY(dense_product), KERNEL_ENTRY(gram), KERNEL_ENTRY(log_probabilities), KERNEL_ENTRY(read_memory)};
+  return all;
+}
+
+}  // namespace emulation
+
+// ---- the driver ----
+
+using shiftadd::CudaAddress;
+
+EXPORT int cuInit(unsigned) { return 0; }
+EXPORT int cuDriverGetVersion(int* version) { return *version = 12060, 0; }
+EXPORT int cuGetErrorString(int, const char** text) { return *text = "emulated error", 0; }
+EXPORT int cuDeviceGetCount(int* count) { return *count = 1, 0; }
+EXPORT int cuDeviceGet(int* device, int index) { return *device = index, 0; }
+EXPORT int cuDeviceGetName(char* name, int size, int) { return std::snprintf(name, static_cast<size_t>(size), "emulation"), 0; }
+EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 8 : attribute == 76 ? 0 : 4, 0; }
+EXPORT int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &emulation::fibers, 0; }
+EXPORT int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
+EXPORT int cuCtxSetCurrent(void*) { return 0; }
+EXPORT int cuMemAlloc_v2(CudaAddress* address, size_t bytes) {
+  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+  if (memory == nullptr) return 2;
+  std::memset(memory, 0xff, bytes);  // NaN: what was never written shows
+  *address = reinterpret_cast<CudaAddress>(memory);
+  return 0;
+}
+EXPORT int cuMemFree_v2(CudaAddress address) { return std::free(reinterpret_cast<void*>(address)), 0; }
+EXPORT int cuMemsetD8Async(CudaAddress to, unsigned char value, size_t bytes, void*) {
+  return std::memset(reinterpret_cast<void*>(to), value, bytes), 0;
+}
+EXPORT int cuMemcpyHtoDAsync_v2(CudaAddress to, const void* from, size_t bytes, void*) {
+  return std::memcpy(reinterpret_cast<void*>(to), from, bytes), 0;
+}
+EXPORT int cuMemcpyDtoHAsync_v2(void* to, CudaAddress from, size_t bytes, void*) {
+  return std::memcpy(to, reinterpret_cast<void*>(from), bytes), 0;
+}
+EXPORT int cuStreamCreate(void** stream, unsigned) { return *stream = &emulation::fibers, 0; }
+EXPORT int cuStreamSynchronize(void*) { return 0; }
+EXPORT int cuStreamDestroy_v2(void*) { return 0; }
+EXPORT int cuModuleLoadData(void** module, const void*) { return *module = &emulation::fibers, 0; }
+EXPORT int cuModuleUnload(void*) { return 0; }
+EXPORT int cuModuleGetFunction(const void** function, void*, const char* name) {
+  const auto found = emulation::kernels().find(name);
+  if (found == emulation::kernels().end()) return 500;
+  *function = &found->second;
+  return 0;
+}
+EXPORT int cuFuncGetAttribute(int* value, int, void*) { return *value = 0, 0; }
+
+// A graph is a list of launches with copies of their arguments. Events tell no time: one millisecond passes between any two.
+using Graph = std::vector<std::function<void()>>;
+static Graph* capture = nullptr;
+
+EXPORT int cuLaunchKernelEx(const shiftadd::CudaLaunch* launch, const void* function, void** arguments, void**) {
+  std::function<void()> run = (*static_cast<const emulation::Entry*>(function))(*launch, arguments);
+  if (capture != nullptr) capture->push_back(std::move(run));
+  else run();
+  return 0;
+}
+EXPORT int cuStreamBeginCapture_v2(void*, int) { return capture = new Graph(), 0; }
+EXPORT int cuStreamEndCapture(void*, Graph** graph) { return *graph = std::exchange(capture, nullptr), 0; }
+EXPORT int cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, unsigned long long) { return *exec = new Graph(*graph), 0; }
+EXPORT int cuGraphLaunch(Graph* exec, void*) {
+  for (const auto& run : *exec) run();
+  return 0;
+}
+EXPORT int cuGraphExecDestroy(Graph* exec) { return delete exec, 0; }
+EXPORT int cuGraphDestroy(Graph* graph) { return delete graph, 0; }
+EXPORT int cuEventCreate(void** event, unsigned) { return *event = &emulation::fibers, 0; }
+EXPORT int cuEventRecord(void*, void*) { return 0; }
+EXPORT int cuEventSynchronize(void*) { return 0; }
+EXPORT int cuEventElapsedTime(float* milliseconds, void*, void*) { return *milliseconds = 1, 0; }
+EXPORT int cuEventDestroy_v2(void*) { return 0; }

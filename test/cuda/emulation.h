@@ -1,0 +1,106 @@
+// The device of backends/cuda/device.cuh on a processor: every CUDA thread is a fiber, and the operations of a warp are
+// points where fibers wait for each other. It tests indices, layouts, barriers and arithmetic where there is no GPU. It does
+// not test the instructions themselves, their speed or the order of memory.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "core/half.h"
+
+using half_bits = unsigned short;
+using int32 = int;
+using uint32 = unsigned int;
+using uint64 = unsigned long long;
+struct alignas(8) uint2 {
+  uint32 x, y;
+};
+struct alignas(8) float2 {
+  float x, y;
+};
+struct alignas(16) uint4 {
+  uint32 x, y, z, w;
+};
+
+#define KERNEL extern "C" void
+#define DEVICE static inline
+#define DEVICE_MEMBER inline
+#define SHARED static  // blocks run one after the other
+#define LAUNCH_BOUNDS(threads)
+
+namespace emulation {
+
+struct Thread {
+  uint32 index = 0, block_threads = 0, block[3] = {}, grid_x = 0;
+};
+extern Thread* current;
+
+struct Deposit {
+  uint32 value[3];
+  int kind;
+};
+// Deposits a value and waits until all 32 lanes of the warp have; returns the deposits. Stops the program when lanes meet at
+// different operations or some have left.
+const Deposit* meet_warp(int kind, uint32 a, uint32 b = 0, uint32 c = 0);
+void meet_block();
+
+}  // namespace emulation
+
+DEVICE uint32 thread_index() { return emulation::current->index; }
+DEVICE uint32 block_threads() { return emulation::current->block_threads; }
+DEVICE uint32 block_x() { return emulation::current->block[0]; }
+DEVICE uint32 block_y() { return emulation::current->block[1]; }
+DEVICE uint32 block_z() { return emulation::current->block[2]; }
+DEVICE uint32 grid_x() { return emulation::current->grid_x; }
+
+DEVICE void synchronize_block() { emulation::meet_block(); }
+DEVICE uint32 shuffle_xor(uint32 value, uint32 mask) {
+  const uint32 lane = thread_index() % 32;
+  return emulation::meet_warp(1, value)[lane ^ mask].value[0];
+}
+DEVICE float shuffle_xor(float value, uint32 mask) {
+  return std::bit_cast<float>(shuffle_xor(std::bit_cast<uint32>(value), mask));
+}
+DEVICE uint32 warp_max(uint32 value) {
+  const emulation::Deposit* lanes = emulation::meet_warp(2, value);
+  uint32 largest = 0;
+  for (int i = 0; i < 32; ++i) largest = lanes[i].value[0] > largest ? lanes[i].value[0] : largest;
+  return largest;
+}
+DEVICE int32 warp_sum(int32 value) {
+  const emulation::Deposit* lanes = emulation::meet_warp(3, static_cast<uint32>(value));
+  uint32 sum = 0;
+  for (int i = 0; i < 32; ++i) sum += lanes[i].value[0];
+  return static_cast<int32>(sum);
+}
+
+DEVICE uint32 bits_of(float value) { return std::bit_cast<uint32>(value); }
+DEVICE float float_of(uint32 bits) { return std::bit_cast<float>(bits); }
+DEVICE float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+DEVICE float square_root(float x) { return std::sqrt(x); }
+DEVICE float divide(float a, float b) { return a / b; }
+DEVICE int32 round_to_int(float x) { return static_cast<int32>(std::lrint(x)); }
+DEVICE float natural_logarithm(float x) { return std::log(x); }
+DEVICE float widen(half_bits half) { return shiftadd::half_to_float(half); }
+DEVICE half_bits narrow(float value) { return shiftadd::float_to_half(value); }
+
+DEVICE void and_popcount(int32 (&sums)[4], uint32 a0, uint32 a1, uint32 b) {
+  const uint32 lane = thread_index() % 32, g = lane / 4, t = lane % 4;
+  const emulation::Deposit* lanes = emulation::meet_warp(4, a0, a1, b);
+  for (uint32 i = 0; i < 4; ++i) {
+    const uint32 row = g, column = 2 * t + i % 2;
+    sums[i] = 0;
+    for (uint32 word = 0; word < 4; ++word)
+      sums[i] += std::popcount(lanes[row * 4 + word].value[i / 2] & lanes[column * 4 + word].value[2]);
+  }
+}
+
+DEVICE uint4 stream_load(const uint4* address) {
+  if (reinterpret_cast<uintptr_t>(address) % 16 != 0) __builtin_trap();
+  return *address;
+}
+DEVICE uint2 load_pair(const uint2* address) { return *address; }
+DEVICE void allow_next_kernel() {}
+DEVICE void wait_for_previous_kernel() {}

@@ -1,0 +1,101 @@
+// Whole models on the CUDA backend against the CPU backend in exact precision: random ones, and greedy tokens of the story model,
+// dense and packed with 2, 3 and 4 planes.
+#include "core/session.h"
+#include "test/native/cuda_devices.h"
+#include "test/native/random_model.h"
+#include "test/native/stories_model.h"
+
+using namespace shiftadd;
+
+namespace {
+
+struct Run {
+  std::vector<int32_t> tokens;
+  std::vector<float> logits, log_probabilities;
+};
+
+bool run_model(const RandomModel& random, std::unique_ptr<Backend> backend, bool at_once, Run* run) {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Session> session;
+  Status status = Model::open(random.spec.data(), random.spec.size(), mapped(random.path), std::move(backend), &model);
+  if (status.ok()) status = Session::open(*model, kContext, &session);
+  const std::vector<int32_t> prompt = {5, 17, 99, 3, 42, 8, 61};
+  if (status.ok() && at_once) status = session->prefill(prompt, Cancel(nullptr));
+  for (size_t i = 0; i < prompt.size() && status.ok() && !at_once; ++i) status = session->prefill({&prompt[i], 1}, Cancel(nullptr));
+  run->logits.resize(kVocabulary);
+  if (status.ok()) status = session->logits(run->logits);
+  for (int i = 0; i < 30 && status.ok(); ++i) {
+    int32_t token = 0, count = 0, unused = 0;
+    status = session->sample({}, &token);
+    run->tokens.push_back(token);
+    if (status.ok()) status = session->decode_draft(token, {}, &unused, &count, Cancel(nullptr));
+  }
+  run->log_probabilities.resize(prompt.size() - 1);
+  if (status.ok()) status = session->evaluate(prompt, run->log_probabilities, Cancel(nullptr));
+  if (!status.ok()) tap::note("%s", status.message.c_str());
+  return status.ok();
+}
+
+void test_random_models() {
+  for (const bool rotated : {false, true}) {
+    const RandomModel random(rotated);
+    Run cpu, at_once, one_by_one;
+    std::unique_ptr<Backend> backends[3];
+    bool good = make_cpu_backend({}, &backends[0]).ok();
+    for (int n = 1; n < 3; ++n) good = good && open_cuda(&backends[n]).ok();
+    good = good && run_model(random, std::move(backends[0]), true, &cpu) && run_model(random, std::move(backends[1]), true, &at_once) &&
+           run_model(random, std::move(backends[2]), false, &one_by_one);
+    const std::string name = rotated ? "a rotated model" : "a model";
+    tap::check(good, name + " runs");
+    tap::check(error_of(at_once.logits, cpu.logits) < 1e-3, name + ": logits as on the CPU");
+    tap::note("error %g", error_of(at_once.logits, cpu.logits));
+    tap::check(same_bits(at_once.logits, one_by_one.logits), name + ": the same bits at once and token by token");
+    tap::check(at_once.tokens == cpu.tokens && one_by_one.tokens == cpu.tokens, name + ": greedy tokens as on the CPU");
+    tap::check(error_of(at_once.log_probabilities, cpu.log_probabilities) < 1e-3, name + ": log probabilities as on the CPU");
+  }
+}
+
+Status tell(const StoriesModel& stories, std::unique_ptr<Backend> backend, int count, std::vector<int32_t>* tokens) {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Session> session;
+  SHIFTADD_TRY(Model::open(stories.spec.data(), stories.spec.size(), mapped(stories.path), std::move(backend), &model));
+  SHIFTADD_TRY(Session::open(*model, StoriesModel::kContext, &session));
+  const std::vector<int32_t> prompt = {1, 403, 407, 261, 378};  // "Once upon a time"
+  SHIFTADD_TRY(session->prefill(prompt, Cancel(nullptr)));
+  for (int i = 0; i < count; ++i) {
+    int32_t token = 0, unused = 0, produced = 0;
+    SHIFTADD_TRY(session->sample({}, &token));
+    tokens->push_back(token);
+    SHIFTADD_TRY(session->decode_draft(token, {}, &unused, &produced, Cancel(nullptr)));
+  }
+  return ok_status();
+}
+
+void test_stories(const Devices& devices) {
+  for (const uint32_t planes : {0u, 2u, 3u, 4u}) {
+    const StoriesModel stories(SHIFTADD_FIXTURES "/stories-260k", planes);
+    std::vector<int32_t> on_cpu, on_cuda;
+    std::unique_ptr<Backend> cpu, cuda;
+    const int count = devices.small ? 40 : 250;
+    Status status = make_cpu_backend({}, &cpu);
+    if (status.ok()) status = open_cuda(&cuda);
+    if (status.ok()) status = tell(stories, std::move(cpu), count, &on_cpu);
+    if (status.ok()) status = tell(stories, std::move(cuda), count, &on_cuda);
+    if (!status.ok()) tap::note("%s", status.message.c_str());
+    size_t same = 0;
+    while (same < on_cpu.size() && same < on_cuda.size() && on_cpu[same] == on_cuda[same]) ++same;
+    tap::check(status.ok() && same == static_cast<size_t>(count),
+               (planes == 0 ? std::string("dense") : std::to_string(planes) + " planes") + ": " + std::to_string(count) + " greedy tokens");
+    if (same < static_cast<size_t>(count)) tap::note("%zu tokens agree", same);
+  }
+}
+
+}  // namespace
+
+int main(int, char** arguments) {
+  Devices devices;
+  if (!open_devices(arguments, &devices)) return 0;
+  test_random_models();
+  test_stories(devices);
+  return tap::finish();
+}
