@@ -95,7 +95,7 @@ void CudaDevice::release(CudaAddress address) {
 
 void CudaDevice::clear(CudaAddress address, size_t bytes) {
   enter();
-  if (failure_.ok()) keep(driver_.memory_set(address, 0, bytes, stream_), "clearing GPU memory");
+  if (failure_.ok() && bytes > 0) keep(driver_.memory_set(address, 0, bytes, stream_), "clearing GPU memory");
 }
 
 void CudaDevice::upload(const void* host, CudaAddress to, size_t bytes) {

@@ -41,6 +41,7 @@ Status CudaPackedWeights::load(const PackedMatrix& matrix) {
   packed_.k_blocks = shape.k_blocks();
   SHIFTADD_TRY(load_planes(matrix));
   SHIFTADD_TRY(load_scales(matrix));
+  device_.synchronize();
   return device_.failure();
 }
 

@@ -16,7 +16,7 @@ timeout 120 "$folder/cuda_bench" --layouts 1 --planes 3 --shape 4096x4096 --shap
 if command -v compute-sanitizer > /dev/null; then
   for tool in memcheck racecheck; do
     for test in cuda_operations_test cuda_packed_test cuda_model_test; do
-      timeout 100 compute-sanitizer --tool $tool "$folder/$test" small > "$out/$tool-$test.txt" 2>&1
+      timeout 60 compute-sanitizer --tool $tool "$folder/$test" small > "$out/$tool-$test.txt" 2>&1
       echo "$tool $test: exit $?, $(grep -E 'ERROR SUMMARY|RACECHECK SUMMARY' "$out/$tool-$test.txt")"
     done
   done
