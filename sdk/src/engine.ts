@@ -45,7 +45,23 @@ export interface EngineDevice {
   cores: number;
 }
 
+/** A GPU as `sa_gpu_describe` says. */
+export interface EngineGpu {
+  /** GPUs of this machine. */
+  count: number;
+  name: string;
+  /** 87 is compute capability 8.7. */
+  capability: number;
+  multiprocessors: number;
+  /** Shares its memory with the processor, as on Jetson boards. */
+  integrated: boolean;
+}
+
 export interface EngineModelOptions {
+  /** Of the native engine; default cpu. */
+  backend?: 'cpu' | 'cuda';
+  /** Index of the GPU for `cuda`. */
+  device?: number;
   /** 1 to 64; 0 means one per core. */
   threads: number;
   precision: Precision;
@@ -245,6 +261,8 @@ export interface Engine {
   /** `SA_API_VERSION`. */
   readonly version: number;
   describeDevice(isa?: string): EngineDevice;
+  /** Of the native engine alone: throws what is missing (the library, the driver, the GPU). */
+  describeGpu?(index: number): EngineGpu;
   /** `spec` is laid out as `core/model_spec.h` says; `paths` are the files that it refers to. */
   openModel(spec: Float64Array, paths: string[], options: EngineModelOptions): Promise<EngineModel>;
 }

@@ -39,6 +39,8 @@ export interface LoadOptions {
   verify?: boolean;
   /** Forces an instruction set: portable, avx2, avx512, avx512vnni, neon, neondot. Default SHIFTADD_ISA, else the widest. */
   isa?: string;
+  /** Which GPU, for the backend cuda. Default 0. */
+  device?: number;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
@@ -212,7 +214,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const family = describeFamily(folder.config, folder.configPath);
   const spec = buildModelSpec(folder, family);
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
-  const selected = selectBackend(checked.backend!, checked.isa);
+  const selected = selectBackend(checked.backend!, checked.isa, checked.device);
   // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
   const opening = openEngineModel(selected, spec, checked, folder.path);
   opening.catch(() => undefined); // it may fail before it is awaited, which Node would take for an unhandled rejection
@@ -280,6 +282,7 @@ export async function openEngineModel(
       threads: threads ?? 0,
       precision,
       kvCache: kvCache ?? (precision === 'exact' ? 'f32' : 'f16'),
+      ...(selected.name === 'cuda' ? { backend: 'cuda' as const, device: selected.device ?? 0 } : {}),
       ...(selected.isa === undefined ? {} : { isa: selected.isa }),
     });
   } catch (error) {

@@ -39,6 +39,7 @@ export const loadRules = {
   contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
   verify: flag(true),
   isa: choice(isaNames), // default: the widest this machine has
+  device: integer(0, 63, 0),
   signal,
   onProgress: callback,
 } as const;

@@ -1,5 +1,5 @@
 /** Which backends there are, and which one runs. An explicit choice is used or throws; nothing is substituted. */
-import type { Engine } from './engine.js';
+import type { Engine, EngineGpu } from './engine.js';
 import { loadNativeEngine } from './engine-native.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { backendChoices, isaNames, show } from './options.js';
@@ -14,6 +14,8 @@ export interface BackendReport {
   reason: string | null;
   /** What it runs on, when it is available. */
   device?: { isa: string; cores: number };
+  /** Of `cuda`: its GPUs, in the order of their indexes. */
+  gpus?: EngineGpu[];
 }
 
 export interface BackendAttempt {
@@ -27,26 +29,28 @@ export interface SelectedBackend {
   engine: Engine;
   /** The ISA that was asked for, by option or SHIFTADD_ISA. */
   isa: string | undefined;
+  /** Index of the GPU. */
+  device?: number;
   attempts: BackendAttempt[];
 }
 
 /** Every backend of this package with its state on this machine. Never throws for a missing backend. */
 export async function listBackends(): Promise<BackendReport[]> {
-  return probes.map((probe) => probe(undefined).report);
+  return probes.map((probe) => probe(undefined, 0).report);
 }
 
 /**
  * The backend for a model. ERR_NO_BACKEND lists every reason and its fix; TypeError for an unknown SHIFTADD_ISA or SHIFTADD_BACKEND.
  * `isa` and a named backend win over SHIFTADD_ISA and SHIFTADD_BACKEND.
  */
-export function selectBackend(wanted: BackendName | 'auto', isa?: string): SelectedBackend {
+export function selectBackend(wanted: BackendName | 'auto', isa?: string, device = 0): SelectedBackend {
   const choice = wanted === 'auto' ? backendFromEnvironment() : wanted;
   const attempts: BackendAttempt[] = [];
   for (const probe of choice === 'auto' ? [probeCuda, probeCpu, probeWasm] : probes) {
-    const { report, engine, forced } = probe(isa);
+    const { report, engine, forced } = probe(isa, device);
     if (choice !== 'auto' && report.name !== choice) continue;
     attempts.push({ name: report.name, ok: report.available, reason: report.reason });
-    if (engine !== null) return { name: report.name, engine, isa: forced, attempts };
+    if (engine !== null) return { name: report.name, engine, isa: forced, device, attempts };
     // Nothing takes the place of a file that the user names.
     if (report.name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
   }
@@ -62,11 +66,25 @@ interface Probe {
   forced: string | undefined;
 }
 
-// In the order of the list of backends.
-const probes: readonly ((isa: string | undefined) => Probe)[] = [probeCpu, probeCuda, probeWasm];
+// The binary matrix instruction comes with Ampere.
+const leastCapability = 80;
 
-function probeCuda(isa: string | undefined): Probe {
-  return { report: { name: 'cuda', available: false, reason: 'not part of this build' }, engine: null, forced: isa };
+// In the order of the list of backends.
+const probes: readonly ((isa: string | undefined, device: number) => Probe)[] = [probeCpu, probeCuda, probeWasm];
+
+function probeCuda(isa: string | undefined, device: number): Probe {
+  const missing = (reason: string): Probe => ({ report: { name: 'cuda', available: false, reason }, engine: null, forced: undefined });
+  if (isa !== undefined) return missing(`the instruction set ${isa} was asked for`);
+  try {
+    const engine = loadNativeEngine();
+    const gpus = [engine.describeGpu!(device)];
+    for (let index = 0; index < gpus[0]!.count; index++) gpus[index] = engine.describeGpu!(index);
+    const { name, multiprocessors, capability } = gpus[device]!;
+    if (capability < leastCapability) return missing(`${name} has compute capability ${capability / 10}; 8.0 (Ampere) is the first that works`);
+    return { report: { name: 'cuda', available: true, reason: null, device: { isa: name, cores: multiprocessors }, gpus }, engine, forced: undefined };
+  } catch (error) {
+    return missing((error as Error).message);
+  }
 }
 
 function probeWasm(isa: string | undefined): Probe {

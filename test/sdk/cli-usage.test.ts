@@ -31,7 +31,7 @@ t.test('wrong usage exits 2 and names what was wrong', async (t) => {
     [['chat', '--top-p', '1.5'], '--top-p expects a number from 0 to 1 but received 1.5'],
     [['chat', '--top-p='], "--top-p expects a number from 0 to 1 but received ''"],
     [['chat', '--seed=-1'], '--seed expects an integer of at least 0 but received -1'],
-    [['chat', '--backend', 'gpu'], "--backend expects one of auto, cpu, wasm but received 'gpu'"],
+    [['chat', '--backend', 'gpu'], "--backend expects one of auto, cpu, cuda, wasm but received 'gpu'"],
     [['chat', '--json=yes'], "--json takes no value but received 'yes'"],
     [['chat', 'a', 'b'], "chat does not expect a further argument: 'b'"],
     [['chat', '-x'], 'unknown option -x'],

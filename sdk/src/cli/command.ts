@@ -82,7 +82,8 @@ const threads = { rule: loadRules.threads as Rule & { kind: 'integer' }, value: 
 export const threadOptions = { threads } as const;
 
 export const engineOptions = {
-  backend: { rule: { kind: 'choice', among: ['auto', 'cpu', 'wasm'], initial: 'auto' }, value: 'NAME', help: 'what computes: the native engine, or WebAssembly where there is none' },
+  backend: { rule: { kind: 'choice', among: ['auto', 'cpu', 'cuda', 'wasm'], initial: 'auto' }, value: 'NAME', help: 'what computes: an NVIDIA GPU where there is one, the processor, or WebAssembly where no native engine loads' },
+  device: { rule: loadRules.device as Rule & { kind: 'integer' }, value: 'N', help: 'which GPU' },
   threads,
   precision: {
     rule: { kind: 'choice', among: ['fast', 'exact'], initial: 'fast' },

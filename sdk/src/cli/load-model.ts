@@ -6,9 +6,10 @@ import { type engineOptions, given } from './command.js';
 type EngineValues = Values<typeof engineOptions>;
 
 /** The load options that the options of a command ask for. */
-export function loadOptions(values: EngineValues): Pick<LoadOptions, 'backend' | 'threads' | 'precision' | 'kvCache'> {
+export function loadOptions(values: EngineValues): Pick<LoadOptions, 'backend' | 'device' | 'threads' | 'precision' | 'kvCache'> {
   return {
     backend: values.backend as LoadOptions['backend'] & string,
+    device: values.device,
     precision: values.precision as 'exact' | 'fast',
     ...given({ threads: values.threads, kvCache: values['kv-cache'] as KvType | undefined }),
   };
