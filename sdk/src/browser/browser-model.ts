@@ -24,7 +24,12 @@ export interface BrowserLoadOptions extends Omit<LoadOptions, 'backend' | 'onPro
   onProgress?: (progress: LoadProgress) => void;
 }
 
-const rules = { ...loadRules, cache: { kind: 'flag', initial: true } as const, assets: { kind: 'address' } as const };
+const rules = {
+  ...loadRules,
+  isa: { kind: 'choice', among: ['portable', 'simd128', 'relaxedsimd'] } as const,
+  cache: { kind: 'flag', initial: true } as const,
+  assets: { kind: 'address' } as const,
+};
 
 /**
  * Loads a model folder from an address, from files that the user chose, or from a folder handle, in a worker of its own.

@@ -5,7 +5,7 @@ import * as threads from '../../../backends/wasm/modules/threads.js';
 import * as threadsRelaxed from '../../../backends/wasm/modules/threads-relaxed.js';
 import { ShiftAddError } from '../errors.js';
 import type { WasmPlatform } from '../wasm/engine-wasm.js';
-import { chooseFlavour, hasSimd, type Flavour, type WasmGlue, type WasmMemory } from '../wasm/glue.js';
+import { chooseFlavour, hasRelaxedSimd, hasSimd, type Flavour, type WasmGlue, type WasmMemory } from '../wasm/glue.js';
 import { WasmInstance, type Block } from '../wasm/instance.js';
 import type { ModelStore } from './model-store.js';
 
@@ -59,6 +59,7 @@ export class PagePlatform implements WasmPlatform {
   /** Starts the module and its threads. ERR_NO_BACKEND says what is missing. */
   static async start(threads: number, isa: string | undefined): Promise<PagePlatform> {
     if (!hasSimd()) throw new ShiftAddError('ERR_NO_BACKEND', 'This browser has no WebAssembly SIMD. Update it: Chrome and Edge 91, Firefox 89 and Safari 16.4 have it.');
+    if (isa === 'relaxedsimd' && !hasRelaxedSimd()) throw new ShiftAddError('ERR_NO_BACKEND', "This browser does not have the instruction set 'relaxedsimd'. Leave isa away.");
     const flavour = chooseFlavour(threads, isa);
     const { glue, url } = modules[flavour];
     const module = await compile(url());

@@ -32,7 +32,7 @@ export function sendableSource(source: ModelSource, base: string): SentSource {
     return { kind: 'url', url: new URL(source, base).href };
   }
   if (typeof FileSystemDirectoryHandle !== 'undefined' && source instanceof FileSystemDirectoryHandle) return { kind: 'folder', folder: source };
-  const files = Array.from(source as ArrayLike<File>);
+  const files = Array.from((source ?? []) as ArrayLike<File>);
   if (files.length === 0 || !files.every((file) => file instanceof File)) throw new TypeError('Expected an address, files or a folder handle for the model');
   // A chosen folder gives paths such as "folder/config.json"; folders inside it do not belong to the model.
   const parts = files.map((file) => (file.webkitRelativePath === '' ? ['files', file.name] : file.webkitRelativePath.split('/')));

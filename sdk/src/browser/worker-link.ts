@@ -34,6 +34,7 @@ export class WorkerLink {
 
   /** Rejects with what the worker throws, with the signal's reason, or with ERR_WORKER when it ends. */
   async call(request: Request, options: { signal?: AbortSignal | undefined; onProgress?: ((progress: never) => void) | undefined } = {}): Promise<unknown> {
+    options.signal?.throwIfAborted();
     return (await this.request(request, options).answer).value;
   }
 
@@ -41,7 +42,6 @@ export class WorkerLink {
   run(request: Request, signal: AbortSignal | undefined, ended?: (history: ChatMessage[]) => void): Run {
     let stop = (): void => undefined;
     const start = async ({ emit, discard }: { emit: (chunk: TextChunk) => void; discard: () => void }): Promise<GenerationResult> => {
-      await Promise.resolve();
       signal?.throwIfAborted();
       const { id, answer } = this.request(request, { signal, onChunk: emit, onAbort: discard });
       stop = () => this.post({ kind: 'stop', id, left: true });
