@@ -6,7 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { extname, join } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 
-/** What goes wrong with a file, or is unusual about it. */
+/** What goes wrong with a file, or is unusual about it. Headers are those of an isolated origin unless given. */
 export interface Fault {
   /** Answers with this status and nothing. */
   status?: number;
@@ -46,10 +46,10 @@ const types: Record<string, string> = {
 const partBytes = 64 * 1024;
 
 export class ModelServer {
-  /** By path; the headers of every other file are those of an isolated origin. */
+  /** By path. */
   readonly faults = new Map<string, Fault>();
   asked: Asked[] = [];
-  private readonly files = new Map<string, Buffer>();
+  private readonly files = new Map<string, { content: Buffer; headers: Record<string, string> }>();
   private readonly server = createServer((request, response) => void this.answer(request, response).catch(() => response.destroy()));
 
   /** On a free port; ends with the test. */
@@ -83,15 +83,14 @@ export class ModelServer {
     await this.listen(this.port);
   }
 
-  put(path: string, content: Buffer | string, fault?: Fault): void {
-    this.files.set(path, Buffer.from(content));
-    if (fault !== undefined) this.faults.set(path, fault);
+  put(path: string, content: Buffer | string, headers: Record<string, string> = {}): void {
+    this.files.set(path, { content: Buffer.from(content), headers });
   }
 
   /** The files of a folder, without those of its folders. Resolves to the address. */
-  putFolder(path: string, folder: string, replaced: Record<string, Buffer | string> = {}): string {
+  putFolder(path: string, folder: string, replaced: Record<string, Buffer | string> = {}, headers: Record<string, string> = {}): string {
     for (const entry of readdirSync(folder, { withFileTypes: true })) {
-      if (entry.isFile()) this.put(`${path}/${entry.name}`, replaced[entry.name] ?? readFileSync(join(folder, entry.name)));
+      if (entry.isFile()) this.put(`${path}/${entry.name}`, replaced[entry.name] ?? readFileSync(join(folder, entry.name)), headers);
     }
     return this.url + path;
   }
@@ -114,14 +113,14 @@ export class ModelServer {
     this.asked.push(asked);
     if (fault.slowMs !== undefined) await pause(fault.slowMs);
     const file = this.files.get(path);
-    const common = { ...isolated, 'Cross-Origin-Resource-Policy': 'cross-origin', 'Cache-Control': 'no-cache', ...fault.headers };
+    const common = { ...isolated, 'Cross-Origin-Resource-Policy': 'cross-origin', 'Cache-Control': 'no-cache', ...file?.headers, ...fault.headers };
     if (request.method === 'OPTIONS') return void response.writeHead(204, common).end();
     if (fault.html === true) return void response.writeHead(200, { ...common, 'Content-Type': types['.html'] }).end('<!doctype html><title>Not here</title>');
     if (fault.status !== undefined || file === undefined) return void response.writeHead(fault.status ?? 404, { ...common, 'Content-Type': 'text/plain' }).end();
 
-    const body = Buffer.from(file);
+    const body = Buffer.from(file.content);
     if (fault.flip !== undefined) body[fault.flip]! ^= 0xff;
-    const tag = `"${createHash('sha1').update(file).digest('hex')}"`;
+    const tag = `"${createHash('sha1').update(file.content).digest('hex')}"`;
     const version = fault.noVersion === true ? {} : { ETag: tag };
     const ranges = fault.noRanges === true ? {} : { 'Accept-Ranges': 'bytes' };
     const headers = { 'Content-Type': types[extname(path)] ?? 'application/octet-stream', ...common, ...version, ...ranges };

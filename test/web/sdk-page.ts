@@ -42,9 +42,10 @@ export interface SdkPages {
 
 export async function startPages(t: any): Promise<SdkPages> {
   const server = await ModelServer.start(t);
-  server.putFolder('/sdk', sdkFolder);
+  // As files of a release are served, so that they are there without a network too.
+  server.putFolder('/sdk', sdkFolder, {}, { 'Cache-Control': 'max-age=3600' });
   server.put('/page.js', script);
-  server.put('/', html, { headers: { ...isolated, 'Content-Type': 'text/html', 'Content-Security-Policy': policy } });
+  putPage(server, '/', { ...isolated, 'Content-Security-Policy': policy });
   const model = server.putFolder('/models/stories', stories);
   const browser = await startBrowser(t);
   const visit = async (t: any, path = '/', options: BrowserContextOptions = {}): Promise<Page> => {
@@ -59,10 +60,14 @@ export async function startPages(t: any): Promise<SdkPages> {
   return { browser, server, model, visit };
 }
 
-/** Another page of that server, with other headers. */
-export function putPage(server: ModelServer, path: string, headers: Record<string, string | undefined>): void {
-  const { 'Cross-Origin-Opener-Policy': opener = '', 'Cross-Origin-Embedder-Policy': embedder = '', ...rest } = headers;
-  server.put(path, html, { headers: { 'Content-Type': 'text/html', ...(rest as Record<string, string>), 'Cross-Origin-Opener-Policy': opener || 'unsafe-none', 'Cross-Origin-Embedder-Policy': embedder || 'unsafe-none' } });
+/** A page with the SDK and these headers; without isolation unless they say so. */
+export function putPage(server: ModelServer, path: string, headers: Record<string, string>): void {
+  server.put(path, html, { 'Content-Type': 'text/html', 'Cross-Origin-Opener-Policy': 'unsafe-none', 'Cross-Origin-Embedder-Policy': 'unsafe-none', ...headers });
+}
+
+/** The SDK at another address, with a worker that runs this first. */
+export function putSdk(server: ModelServer, path: string, before: string): void {
+  server.putFolder(path, sdkFolder, { 'worker.js': `${before}\n${readFileSync(join(sdkFolder, 'worker.js'), 'utf8')}` });
 }
 
 /** config.json of stories-260k with the checksums of its tensors, as a packed model has them. */

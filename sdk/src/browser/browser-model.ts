@@ -40,7 +40,7 @@ export async function loadModel(source: ModelSource, options?: BrowserLoadOption
   if (backend !== 'auto' && backend !== 'wasm') throw new ShiftAddError('ERR_NO_BACKEND', `A browser has no backend '${backend}'. Use 'wasm' or leave it away.`);
   const sent = sendableSource(source, globalThis.location.href);
   signal?.throwIfAborted();
-  const link = new WorkerLink(assets === undefined ? null : new URL(assets, globalThis.location.href));
+  const link = new WorkerLink(assets === undefined ? null : folderAt(assets));
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   const aborted = (): void => link.end(signal!.reason instanceof Error ? signal!.reason : new DOMException('The load was aborted', 'AbortError'));
   signal?.addEventListener('abort', aborted, { once: true });
@@ -53,6 +53,11 @@ export async function loadModel(source: ModelSource, options?: BrowserLoadOption
   } finally {
     signal?.removeEventListener('abort', aborted);
   }
+}
+
+/** An address that names resolve against, with or without a slash at its end. */
+function folderAt(address: string | URL): URL {
+  return new URL(String(address).replace(/\/*$/, '/'), globalThis.location.href);
 }
 
 /** A loaded model. Made by `loadModel`. */

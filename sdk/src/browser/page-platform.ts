@@ -19,6 +19,9 @@ const modules: Record<Flavour, { glue: WasmGlue; url: () => URL }> = {
 
 const stackBytes = 512 * 1024;
 const startTimeoutMs = 20_000;
+// Shared memory reserves addresses for all that it may become, which some systems, phones above all, refuse.
+const sharedPages = [65536, 32768, 16384, 8192, 4096]; // of 64 KiB
+const firstPages = 64; // more than any module begins with
 
 /** The first message of a worker that lends its thread. */
 export interface LendThread {
@@ -54,6 +57,8 @@ export class PagePlatform implements WasmPlatform {
   private constructor(
     private readonly running: WasmInstance,
     private readonly threads: number,
+    /** Why there are not as many threads as were asked for; null when there are. */
+    readonly reason: string | null,
   ) {}
 
   /** Starts the module and its threads. ERR_NO_BACKEND says what is missing. */
@@ -63,7 +68,11 @@ export class PagePlatform implements WasmPlatform {
     const flavour = chooseFlavour(threads, isa);
     const { glue, url } = modules[flavour];
     const module = await compile(url());
-    const { memory } = glue.initSync({ module });
+    const memory = threads > 1 ? joinShared(glue, module) : glue.initSync({ module }).memory;
+    if (memory === null) {
+      const { running } = await PagePlatform.start(1, isa);
+      return new PagePlatform(running, 1, 'one thread: this browser refuses shared memory');
+    }
     const instance = new WasmInstance(glue, memory);
     for (let lent = 1; lent < threads; lent++) {
       const worker = new Worker(globalThis.location.href, { type: 'module' });
@@ -71,7 +80,7 @@ export class PagePlatform implements WasmPlatform {
       worker.postMessage(message);
       await untilLent(instance, worker, lent);
     }
-    return new PagePlatform(instance, threads);
+    return new PagePlatform(instance, threads, null);
   }
 
   get wasm(): WasmInstance {
@@ -93,6 +102,19 @@ export class PagePlatform implements WasmPlatform {
   load(_: WasmInstance, path: string): Promise<Block> {
     return this.store!.block(path);
   }
+}
+
+/** The memory of an instance that threads can join, as large as the browser allows; null when it allows none. */
+function joinShared(glue: WasmGlue, module: WebAssembly.Module): WasmMemory | null {
+  for (const maximum of sharedPages) {
+    try {
+      const memory = new WebAssembly.Memory({ initial: firstPages, maximum, shared: true });
+      return glue.initSync({ module, memory: memory as WasmMemory }).memory;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+    }
+  }
+  return null;
 }
 
 async function compile(url: URL): Promise<WebAssembly.Module> {
