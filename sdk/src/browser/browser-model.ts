@@ -181,7 +181,7 @@ export class BrowserChat {
 
   async close(): Promise<void> {
     await this.#link.call({ method: 'closeChat', chat: this.#id }).catch((error: unknown) => {
-      if (!(error instanceof ShiftAddError && error.code === 'ERR_CLOSED')) throw error;
+      if (!(error instanceof ShiftAddError && (error.code === 'ERR_CLOSED' || error.code === 'ERR_WORKER'))) throw error; // gone with its worker
     });
   }
 

@@ -135,7 +135,10 @@ async function compile(url: URL): Promise<WebAssembly.Module> {
 
 async function untilLent(instance: WasmInstance, worker: Worker, wanted: number): Promise<void> {
   let failure: string | null = null;
-  worker.onerror = (event) => (failure = event.message || 'the worker did not start');
+  worker.onerror = (event) => {
+    event.preventDefault(); // or it would be an error of this worker too
+    failure = event.message || 'the worker did not start';
+  };
   const started = performance.now();
   while (instance.call((glue) => glue.lent_threads()) < wanted) {
     if (performance.now() - started > startTimeoutMs) failure ??= 'the worker did not start in time';
