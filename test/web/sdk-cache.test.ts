@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import type { Page } from 'playwright-core';
 import t from 'tap';
 import type * as browserSdk from '../../sdk/src/browser/index.js';
-import { stories } from '../sdk/fixtures.js';
+import { families, stories, temporaryFolder } from '../sdk/fixtures.js';
+import { writeGguf } from '../sdk/gguf-writer.js';
 import { ModelServer, isolated, type Asked, type Fault } from './model-server.js';
 import { checkedConfig, putPage, putSdk, skip, startPages, type SdkPages } from './sdk-page.js';
 
@@ -113,6 +114,36 @@ t.test('weights without checksums are compared with those of the server', { skip
   t.equal(named(server.takeAsked(), weights).filter(({ method }) => method === 'GET').length, 0, 'a server without versions');
 });
 
+t.test('a GGUF file', { skip }, async (t) => {
+  const local = await temporaryFolder(t);
+  await writeGguf(join(local, 'small.gguf'), join(families, 'llama'));
+  const url = `${server.putFolder('/models/gguf', local)}/small.gguf`;
+  const page = await pages.visit(t);
+  const short = (): Promise<any> =>
+    page.evaluate(
+      (url) =>
+        told(
+          (async () => {
+            const model = await sdk.loadModel(url, { threads: 1 });
+            const { tokens } = await model.generate([5, 6, 7], { maxTokens: 8 }).result();
+            await model.close();
+            return { tokens, cache: model.cache };
+          })(),
+        ),
+      url,
+    );
+  const first = await short();
+  t.match(first, isKept);
+  server.takeAsked();
+  t.same(await short(), first);
+  const asked = server.takeAsked();
+  t.ok(asked.length > 0 && asked.every(({ method }) => method === 'HEAD'), 'the file is asked after, not downloaded');
+  await server.stop();
+  t.same(await short(), first, 'without a server');
+  await server.restart();
+  t.match(await listed(page), [{ url, isComplete: true }]);
+});
+
 t.test('a download that broke off goes on where it stopped', { skip }, async (t) => {
   for (const [said, fault, resumed] of [
     ['ranges', {}, true],
@@ -142,12 +173,18 @@ t.test('a load that was aborted goes on where it stopped', { skip }, async (t) =
   const { path, url } = folder();
   const page = await pages.visit(t);
   server.faults.set(`${path}/${weights}`, { slowMs: 40 });
-  const aborted = await page.evaluate((url) => {
+  const { aborted, removing } = await page.evaluate(async (url) => {
     const abort = new AbortController();
-    const onProgress = ({ phase, done }: browserSdk.LoadProgress): void => void (phase === 'download' && done >= 200_000 && abort.abort(new RangeError('mine')));
-    return told(sdk.loadModel(url, { signal: abort.signal, onProgress }));
+    let removing: Promise<unknown> | null = null;
+    const onProgress = ({ phase, done }: browserSdk.LoadProgress): void => {
+      if (phase !== 'download' || done < 200_000 || removing !== null) return;
+      removing = told(sdk.removeCachedModel(url)).finally(() => abort.abort(new RangeError('mine')));
+    };
+    const aborted = await told(sdk.loadModel(url, { signal: abort.signal, onProgress }));
+    return { aborted, removing: await removing };
   }, url);
   t.match(aborted, { name: 'RangeError', message: 'mine' });
+  t.match(removing, { code: 'ERR_BUSY', message: /cannot be removed while it is being downloaded/ });
   server.faults.clear();
   server.takeAsked();
   t.match(await load(page, url), isKept);
