@@ -119,3 +119,20 @@ t.test('esbuild, with those files elsewhere', { skip }, async (t) => {
   await writeFile(join(folder, 'dist', 'index.html'), page('main.js'));
   t.equal(await run(t, join(folder, 'dist'), '/esbuild-assets'), wanted);
 });
+
+t.test('the examples of docs/browser.md', { skip }, async (t) => {
+  const text = await readFile(join(root, 'docs', 'browser.md'), 'utf8');
+  const examples = [...text.matchAll(/```js\n([^]*?)```/g)].map(([, code]) => code!).filter((code) => code.includes("from 'shiftadd'"));
+  t.equal(examples.length, 2);
+  const template = '{% for m in messages %}{{ m.content }} {% endfor %}';
+  pages.server.put('/models/stories/tokenizer_config.json', JSON.stringify({ chat_template: template, bos_token: '<s>', eos_token: '</s>' }));
+  const folder = await application(t);
+  for (const [index, code] of examples.entries()) {
+    await writeFile(join(folder, 'main.js'), `${code}\ndocument.title = 'done';`);
+    await buildWithEsbuild({ entryPoints: [join(folder, 'main.js')], bundle: true, format: 'esm', outdir: join(folder, 'dist'), logLevel: 'error' });
+    for (const name of await readdir(sdkFolder)) if (/worker\.js$|\.wasm$/.test(name)) await copyFile(join(sdkFolder, name), join(folder, 'dist', name));
+    await writeFile(join(folder, 'dist', 'index.html'), page('main.js'));
+    const shows = await run(t, join(folder, 'dist'), `/example-${index}`);
+    if (index === 0) t.match(shows, /^, there was/);
+  }
+});
