@@ -6,6 +6,7 @@ import t from 'tap';
 import type * as browserSdk from '../../sdk/src/browser/index.js';
 import { families, stories, temporaryFolder } from '../sdk/fixtures.js';
 import { writeGguf } from '../sdk/gguf-writer.js';
+import { root } from './browser.js';
 import { ModelServer, isolated, type Asked, type Fault } from './model-server.js';
 import { checkedConfig, putPage, putSdk, skip, startPages, type SdkPages } from './sdk-page.js';
 
@@ -285,9 +286,11 @@ t.test('no room, and no private file system', { skip }, async (t) => {
   const { url } = folder();
   const page = await pages.visit(t);
   const protocol = await page.context().newCDPSession(page);
-  for (const quotaSize of [300_000, 5_000, 1]) {
+  // Browsers reserve space by the megabyte: room for the first part of the weights takes a model of some size.
+  const large = server.putFolder('/models/large', join(root, 'models', 'smollm2-135m-instruct'));
+  for (const [quotaSize, address] of [[20_000_000, large], [300_000, url], [1, url]] as const) {
     await protocol.send('Storage.overrideQuotaForOrigin', { origin: server.url, quotaSize });
-    const loaded = await load(page, url);
+    const loaded = await load(page, address);
     t.match(loaded.value?.cache, { isKept: false, reason: /no more space; remove other models/ }, `${quotaSize} bytes: ${JSON.stringify(loaded.value?.cache ?? loaded)}`);
     t.equal(loaded.value?.tokens.length, 8);
     t.same(await listed(page), [], 'nothing is left of it');
