@@ -6,6 +6,7 @@ import { encodeChat } from './chat.js';
 import type { ChatMessage } from './chat-template.js';
 import { isJsonObject } from './checkpoint/json-file.js';
 import { ShiftAddError } from './errors.js';
+import { letEventsRun } from './event-loop.js';
 import type { ModelCore } from './model-core.js';
 
 export interface Calibration {
@@ -130,7 +131,7 @@ async function encodeLines(
   for (const [index, line] of text.split('\n').entries()) {
     if (line.trim() === '') continue;
     if (index % 64 === 0) {
-      await new Promise((resolve) => setImmediate(resolve));
+      await letEventsRun();
       signal?.throwIfAborted();
     }
     const place = `The calibration file ${path}, line ${index + 1},`;

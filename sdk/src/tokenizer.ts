@@ -7,6 +7,7 @@ import { makeTokenizer } from './bpe-merge.js';
 import { isJsonObject, type Json, type JsonObject } from './checkpoint/json-file.js';
 import type { TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { ShiftAddError } from './errors.js';
+import { letEventsRun } from './event-loop.js';
 import { show } from './options.js';
 import { SpecialText } from './special-text.js';
 import { TokenDecoder, type AddedToken, type TokenStream, type TokenStreamOptions } from './token-stream.js';
@@ -118,7 +119,7 @@ export class Tokenizer {
       parts.push(ids);
       count += ids.length;
       start = end;
-      await new Promise((resolve) => setImmediate(resolve));
+      await letEventsRun();
     }
     const all = new Int32Array(Math.min(count, maxTokens));
     let at = 0;

@@ -24,7 +24,12 @@ export interface BrowserLoadOptions extends Omit<LoadOptions, 'backend' | 'onPro
   onProgress?: (progress: LoadProgress) => void;
 }
 
-const rules = { ...loadRules, cache: { kind: 'flag', initial: true } as const, assets: { kind: 'address' } as const };
+const rules = {
+  ...loadRules,
+  isa: { kind: 'choice', among: ['portable', 'simd128', 'relaxedsimd'] } as const,
+  cache: { kind: 'flag', initial: true } as const,
+  assets: { kind: 'address' } as const,
+};
 
 /**
  * Loads a model folder from an address, from files that the user chose, or from a folder handle, in a worker of its own.
@@ -35,7 +40,7 @@ export async function loadModel(source: ModelSource, options?: BrowserLoadOption
   if (backend !== 'auto' && backend !== 'wasm') throw new ShiftAddError('ERR_NO_BACKEND', `A browser has no backend '${backend}'. Use 'wasm' or leave it away.`);
   const sent = sendableSource(source, globalThis.location.href);
   signal?.throwIfAborted();
-  const link = new WorkerLink(assets === undefined ? null : new URL(assets, globalThis.location.href));
+  const link = new WorkerLink(assets === undefined ? null : folderAt(assets));
   const given = Object.fromEntries(Object.entries(rest).filter(([, value]) => value !== undefined));
   const aborted = (): void => link.end(signal!.reason instanceof Error ? signal!.reason : new DOMException('The load was aborted', 'AbortError'));
   signal?.addEventListener('abort', aborted, { once: true });
@@ -48,6 +53,11 @@ export async function loadModel(source: ModelSource, options?: BrowserLoadOption
   } finally {
     signal?.removeEventListener('abort', aborted);
   }
+}
+
+/** An address that names resolve against, with or without a slash at its end. */
+function folderAt(address: string | URL): URL {
+  return new URL(String(address).replace(/\/*$/, '/'), globalThis.location.href);
 }
 
 /** A loaded model. Made by `loadModel`. */
@@ -171,7 +181,7 @@ export class BrowserChat {
 
   async close(): Promise<void> {
     await this.#link.call({ method: 'closeChat', chat: this.#id }).catch((error: unknown) => {
-      if (!(error instanceof ShiftAddError && error.code === 'ERR_CLOSED')) throw error;
+      if (!(error instanceof ShiftAddError && (error.code === 'ERR_CLOSED' || error.code === 'ERR_WORKER'))) throw error; // gone with its worker
     });
   }
 

@@ -1,7 +1,8 @@
 /**
  * Models that were downloaded, in the private file system of the page's origin: a folder per address with the files and a
- * record. A file that is not complete is marked as such and resumed. Only the worker writes.
+ * record. A file that is not complete is marked as such and resumed. Only the worker writes, one load of a model at a time.
  */
+import { ShiftAddError } from '../errors.js';
 
 const folderName = 'shiftadd-models';
 const recordName = 'shiftadd-record.json';
@@ -30,6 +31,8 @@ interface CacheRecord {
   files: Record<string, FileRecord>;
   /** Names that the server does not have. */
   missing: string[];
+  /** Whether a model was loaded from these files: until then they may be some of them, or the wrong ones. */
+  isWhole: boolean;
 }
 
 export interface CachedModel {
@@ -47,10 +50,13 @@ export function cacheProblem(): string | null {
   return null;
 }
 
-async function modelsFolder(create: boolean): Promise<FileSystemDirectoryHandle | null> {
+/** Null where nothing was ever kept, or can be: private windows may refuse. */
+async function modelsFolder(): Promise<FileSystemDirectoryHandle | null> {
   if (cacheProblem() !== null) return null;
-  const root = await navigator.storage.getDirectory();
-  return root.getDirectoryHandle(folderName, { create }).catch(() => null);
+  return navigator.storage
+    .getDirectory()
+    .then((root) => root.getDirectoryHandle(folderName))
+    .catch(() => null);
 }
 
 async function keyOf(url: string): Promise<string> {
@@ -62,15 +68,23 @@ async function readRecord(folder: FileSystemDirectoryHandle): Promise<CacheRecor
   try {
     const text = await (await (await folder.getFileHandle(recordName)).getFile()).text();
     const record = JSON.parse(text) as CacheRecord;
-    return typeof record.url === 'string' && typeof record.files === 'object' && Array.isArray(record.missing) ? record : null;
+    const isRecord = typeof record.url === 'string' && typeof record.files === 'object' && Array.isArray(record.missing) && typeof record.isWhole === 'boolean';
+    return isRecord ? record : null;
   } catch {
     return null; // there is none, or a write was cut short: as if nothing were cached
   }
 }
 
+async function fileIn(folder: FileSystemDirectoryHandle, name: string): Promise<File | null> {
+  return folder.getFileHandle(name).then(
+    (handle) => handle.getFile(),
+    () => null,
+  );
+}
+
 /** What is kept on this device. */
 export async function listCachedModels(): Promise<CachedModel[]> {
-  const models = await modelsFolder(false);
+  const models = await modelsFolder();
   if (models === null) return [];
   const found: CachedModel[] = [];
   for await (const handle of models.values()) {
@@ -81,36 +95,59 @@ export async function listCachedModels(): Promise<CachedModel[]> {
     for await (const file of (handle as FileSystemDirectoryHandle).values()) {
       if (file.kind === 'file') bytes += (await (file as FileSystemFileHandle).getFile()).size;
     }
-    const files = Object.values(record.files);
-    found.push({ url: record.url, bytes, isComplete: files.length > 0 && files.every((file) => file.isComplete) });
+    found.push({ url: record.url, bytes, isComplete: record.isWhole });
   }
   return found;
 }
 
-/** Forgets a model. False when it was not kept. */
+/** Forgets a model. False when it was not kept; ERR_BUSY while it is being downloaded. */
 export async function removeCachedModel(url: string | URL): Promise<boolean> {
-  const models = await modelsFolder(false);
-  if (models === null) return false;
   const address = new URL(url, globalThis.location?.href).href.replace(/\/+$/, '');
-  return models.removeEntry(await keyOf(address), { recursive: true }).then(
-    () => true,
-    () => false,
-  );
+  const models = await modelsFolder();
+  if (models === null) return false;
+  try {
+    await models.removeEntry(await keyOf(address), { recursive: true });
+    return true;
+  } catch (error) {
+    if ((error as DOMException).name === 'NotFoundError') return false;
+    throw new ShiftAddError('ERR_BUSY', `${address} cannot be removed while it is being downloaded (${(error as Error).message}). Wait for that load or abort it.`, error);
+  }
+}
+
+/** Resolves to the function that gives the lock back; the end of the worker does so too. */
+function lock(name: string): Promise<() => void> {
+  return new Promise((resolve, reject) => {
+    navigator.locks.request(name, () => new Promise<void>((release) => resolve(release))).catch(reject);
+  });
 }
 
 /** The files of one address. For the worker. */
 export class ModelCache {
   private constructor(
+    private readonly models: FileSystemDirectoryHandle,
     private readonly folder: FileSystemDirectoryHandle,
     private readonly record: CacheRecord,
+    /** Lets the next load of this model begin. */
+    readonly release: () => void,
   ) {}
 
-  /** Null where nothing can be kept. */
-  static async open(url: string): Promise<ModelCache | null> {
-    const models = await modelsFolder(true);
-    if (models === null) return null;
-    const folder = await models.getDirectoryHandle(await keyOf(url), { create: true });
-    return new ModelCache(folder, (await readRecord(folder)) ?? { url, files: {}, missing: [] });
+  /** Waits for other loads of the same address, in other tabs too. Throws what the browser says where nothing can be kept. */
+  static async open(url: string): Promise<ModelCache> {
+    const key = await keyOf(url);
+    const release = await lock(`${folderName}/${key}`);
+    try {
+      const models = await (await navigator.storage.getDirectory()).getDirectoryHandle(folderName, { create: true });
+      const folder = await models.getDirectoryHandle(key, { create: true });
+      return new ModelCache(models, folder, (await readRecord(folder)) ?? { url, files: {}, missing: [], isWhole: false }, release);
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  /** Whether a model was loaded from these files, all of them. */
+  get isWhole(): boolean {
+    return this.record.isWhole;
   }
 
   isMissing(name: string): boolean {
@@ -125,7 +162,7 @@ export class ModelCache {
   async read(name: string): Promise<File | null> {
     const record = this.record.files[name];
     if (record?.isComplete !== true) return null;
-    const file = await (await this.folder.getFileHandle(name)).getFile().catch(() => null);
+    const file = await fileIn(this.folder, name);
     return file !== null && file.size === record.bytes ? file : null;
   }
 
@@ -147,7 +184,7 @@ export class ModelCache {
     const record = this.record.files[name];
     // Without a version nothing says that the rest belongs to the same file.
     if (record === undefined || record.isComplete || version === null || record.version !== version || record.bytes !== bytes) return null;
-    const file = await (await this.folder.getFileHandle(name)).getFile().catch(() => null);
+    const file = await fileIn(this.folder, name);
     return file !== null && file.size <= bytes ? file : null;
   }
 
@@ -155,6 +192,7 @@ export class ModelCache {
   async write(name: string, bytes: number, version: string | null, position: number): Promise<CacheWriter> {
     this.record.files[name] = { bytes, version, isComplete: false };
     this.record.missing = this.record.missing.filter((missing) => missing !== name);
+    this.record.isWhole = false;
     await this.save();
     const handle = await openForWriting(this.folder, name);
     return new CacheWriter(handle, position, async () => {
@@ -163,11 +201,25 @@ export class ModelCache {
     });
   }
 
+  /** A model was loaded from what is kept. */
+  async finish(): Promise<void> {
+    if (this.record.isWhole) return;
+    this.record.isWhole = true;
+    await this.save();
+  }
+
+  /** Forgets all files, to begin anew. */
   async forget(): Promise<void> {
     for (const name of Object.keys(this.record.files)) await this.folder.removeEntry(name).catch(() => undefined);
     this.record.files = {};
     this.record.missing = [];
+    this.record.isWhole = false;
     await this.save();
+  }
+
+  /** Leaves nothing behind, not even a record. */
+  async remove(): Promise<void> {
+    await this.models.removeEntry(this.folder.name, { recursive: true });
   }
 
   private async save(): Promise<void> {

@@ -5,7 +5,7 @@ import * as threads from '../../../backends/wasm/modules/threads.js';
 import * as threadsRelaxed from '../../../backends/wasm/modules/threads-relaxed.js';
 import { ShiftAddError } from '../errors.js';
 import type { WasmPlatform } from '../wasm/engine-wasm.js';
-import { chooseFlavour, hasSimd, type Flavour, type WasmGlue, type WasmMemory } from '../wasm/glue.js';
+import { chooseFlavour, hasRelaxedSimd, hasSimd, type Flavour, type WasmGlue, type WasmMemory } from '../wasm/glue.js';
 import { WasmInstance, type Block } from '../wasm/instance.js';
 import type { ModelStore } from './model-store.js';
 
@@ -19,6 +19,9 @@ const modules: Record<Flavour, { glue: WasmGlue; url: () => URL }> = {
 
 const stackBytes = 512 * 1024;
 const startTimeoutMs = 20_000;
+// Shared memory reserves addresses for all that it may become, which some systems, phones above all, refuse.
+const sharedPages = [65536, 32768, 16384, 8192, 4096]; // of 64 KiB
+const firstPages = 64; // more than any module begins with
 
 /** The first message of a worker that lends its thread. */
 export interface LendThread {
@@ -54,15 +57,22 @@ export class PagePlatform implements WasmPlatform {
   private constructor(
     private readonly running: WasmInstance,
     private readonly threads: number,
+    /** Why there are not as many threads as were asked for; null when there are. */
+    readonly reason: string | null,
   ) {}
 
   /** Starts the module and its threads. ERR_NO_BACKEND says what is missing. */
   static async start(threads: number, isa: string | undefined): Promise<PagePlatform> {
     if (!hasSimd()) throw new ShiftAddError('ERR_NO_BACKEND', 'This browser has no WebAssembly SIMD. Update it: Chrome and Edge 91, Firefox 89 and Safari 16.4 have it.');
+    if (isa === 'relaxedsimd' && !hasRelaxedSimd()) throw new ShiftAddError('ERR_NO_BACKEND', "This browser does not have the instruction set 'relaxedsimd'. Leave isa away.");
     const flavour = chooseFlavour(threads, isa);
     const { glue, url } = modules[flavour];
     const module = await compile(url());
-    const { memory } = glue.initSync({ module });
+    const memory = threads > 1 ? joinShared(glue, module) : glue.initSync({ module }).memory;
+    if (memory === null) {
+      const { running } = await PagePlatform.start(1, isa);
+      return new PagePlatform(running, 1, 'one thread: this browser refuses shared memory');
+    }
     const instance = new WasmInstance(glue, memory);
     for (let lent = 1; lent < threads; lent++) {
       const worker = new Worker(globalThis.location.href, { type: 'module' });
@@ -70,7 +80,7 @@ export class PagePlatform implements WasmPlatform {
       worker.postMessage(message);
       await untilLent(instance, worker, lent);
     }
-    return new PagePlatform(instance, threads);
+    return new PagePlatform(instance, threads, null);
   }
 
   get wasm(): WasmInstance {
@@ -98,6 +108,19 @@ export class PagePlatform implements WasmPlatform {
   }
 }
 
+/** The memory of an instance that threads can join, as large as the browser allows; null when it allows none. */
+function joinShared(glue: WasmGlue, module: WebAssembly.Module): WasmMemory | null {
+  for (const maximum of sharedPages) {
+    try {
+      const memory = new WebAssembly.Memory({ initial: firstPages, maximum, shared: true });
+      return glue.initSync({ module, memory: memory as WasmMemory }).memory;
+    } catch (error) {
+      if (!(error instanceof RangeError)) throw error;
+    }
+  }
+  return null;
+}
+
 async function compile(url: URL): Promise<WebAssembly.Module> {
   const failed = (why: string, cause?: unknown): ShiftAddError =>
     new ShiftAddError('ERR_NO_BACKEND', `${url.href} cannot be loaded (${why}). Serve the files of shiftadd/dist/browser, and allow 'wasm-unsafe-eval' for scripts where the page has a Content-Security-Policy.`, cause);
@@ -116,7 +139,10 @@ async function compile(url: URL): Promise<WebAssembly.Module> {
 
 async function untilLent(instance: WasmInstance, worker: Worker, wanted: number): Promise<void> {
   let failure: string | null = null;
-  worker.onerror = (event) => (failure = event.message || 'the worker did not start');
+  worker.onerror = (event) => {
+    event.preventDefault(); // or it would be an error of this worker too
+    failure = event.message || 'the worker did not start';
+  };
   const started = performance.now();
   while (instance.call((glue) => glue.lent_threads()) < wanted) {
     if (performance.now() - started > startTimeoutMs) failure ??= 'the worker did not start in time';

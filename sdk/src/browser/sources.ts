@@ -32,7 +32,7 @@ export function sendableSource(source: ModelSource, base: string): SentSource {
     return { kind: 'url', url: new URL(source, base).href };
   }
   if (typeof FileSystemDirectoryHandle !== 'undefined' && source instanceof FileSystemDirectoryHandle) return { kind: 'folder', folder: source };
-  const files = Array.from(source as ArrayLike<File>);
+  const files = Array.from((source ?? []) as ArrayLike<File>);
   if (files.length === 0 || !files.every((file) => file instanceof File)) throw new TypeError('Expected an address, files or a folder handle for the model');
   // A chosen folder gives paths such as "folder/config.json"; folders inside it do not belong to the model.
   const parts = files.map((file) => (file.webkitRelativePath === '' ? ['files', file.name] : file.webkitRelativePath.split('/')));
@@ -65,7 +65,7 @@ class AddressSource implements Source {
     const url = this.root.endsWith(`/${name}`) ? this.root : `${this.root}/${name}`;
     const response = await request(url, { method: 'HEAD', cache: 'no-cache' });
     if (response === null) return null;
-    const version = response.headers.get('etag') ?? response.headers.get('last-modified');
+    const version = versionOf(response);
     return {
       bytes: Number(response.headers.get('content-length') ?? Number.NaN),
       version,
@@ -75,8 +75,14 @@ class AddressSource implements Source {
         return whole.text();
       },
       stream: async (position, signal) => {
-        const headers: Record<string, string> = position > 0 ? { range: `bytes=${position}-`, ...(version === null ? {} : { 'if-range': version }) } : {};
-        const answer = await request(url, { headers, signal });
+        // Past the browser's own cache, which would store it a second time and may hold the version before.
+        const ask = (headers: Record<string, string>): Promise<Response | null> => request(url, { headers, signal, cache: 'no-store' });
+        let answer = await ask(position > 0 ? { range: `bytes=${position}-` } : {});
+        // If-Range would say the same, but servers of other origins have to allow it first.
+        if (answer?.status === 206 && versionOf(answer) !== version) {
+          await answer.body?.cancel();
+          answer = await ask({});
+        }
         if (answer?.body == null) throw new ShiftAddError('ERR_DOWNLOAD', `${url} cannot be downloaded: the server sent nothing.`);
         return { from: answer.status === 206 ? position : 0, body: answer.body };
       },
@@ -86,6 +92,10 @@ class AddressSource implements Source {
   async names(): Promise<string[]> {
     return [];
   }
+}
+
+function versionOf({ headers }: Response): string | null {
+  return headers.get('etag') ?? headers.get('last-modified');
 }
 
 /** Null for 404, and for a page in the place of a file, which some servers send. ERR_DOWNLOAD names the address. */

@@ -11,6 +11,9 @@ interface Waiting {
   onProgress?: (progress: never) => void;
 }
 
+const scriptFix =
+  'Serve worker.js beside the module or pass assets, from the origin of the page and with its Cross-Origin-Embedder-Policy, and allow it in worker-src where the page has a Content-Security-Policy.';
+
 export class WorkerLink {
   private readonly worker: Worker;
   private readonly waiting = new Map<number, Waiting>();
@@ -22,18 +25,23 @@ export class WorkerLink {
 
   constructor(assets: URL | null) {
     this.closed = new Promise((resolve) => (this.settle = resolve));
-    // The first form is the one that bundlers find.
-    this.worker = assets === null ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }) : new Worker(new URL('./worker.js', assets), { type: 'module' });
+    try {
+      // The first form is the one that bundlers find.
+      this.worker = assets === null ? new Worker(new URL('./worker.js', import.meta.url), { type: 'module' }) : new Worker(new URL('./worker.js', assets), { type: 'module' });
+    } catch (error) {
+      throw new ShiftAddError('ERR_WORKER', `The worker of the model cannot be started (${(error as Error).message}). ${scriptFix}`, error);
+    }
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.receive(data);
     this.worker.onerror = (event) => {
       event.preventDefault();
-      this.end(new ShiftAddError('ERR_WORKER', `The worker of the model stopped: ${event.message || 'its script cannot be loaded; serve worker.js beside the module, or pass assets'}. Load the model again.`));
+      this.end(new ShiftAddError('ERR_WORKER', `The worker of the model stopped: ${event.message || 'its script cannot be loaded'}. ${event.message ? 'Load the model again.' : scriptFix}`));
     };
     this.worker.onmessageerror = () => this.end(new ShiftAddError('ERR_WORKER', 'A message of the worker could not be read. Load the model again.'));
   }
 
   /** Rejects with what the worker throws, with the signal's reason, or with ERR_WORKER when it ends. */
   async call(request: Request, options: { signal?: AbortSignal | undefined; onProgress?: ((progress: never) => void) | undefined } = {}): Promise<unknown> {
+    options.signal?.throwIfAborted();
     return (await this.request(request, options).answer).value;
   }
 
@@ -41,7 +49,6 @@ export class WorkerLink {
   run(request: Request, signal: AbortSignal | undefined, ended?: (history: ChatMessage[]) => void): Run {
     let stop = (): void => undefined;
     const start = async ({ emit, discard }: { emit: (chunk: TextChunk) => void; discard: () => void }): Promise<GenerationResult> => {
-      await Promise.resolve();
       signal?.throwIfAborted();
       const { id, answer } = this.request(request, { signal, onChunk: emit, onAbort: discard });
       stop = () => this.post({ kind: 'stop', id, left: true });

@@ -5,7 +5,7 @@ import { loadModel, type Model } from '../model.js';
 import type { Run } from '../run.js';
 import { mount } from './files.js';
 import { ModelCache, cacheProblem } from './model-cache.js';
-import { ModelStore } from './model-store.js';
+import { ModelStore, refusal } from './model-store.js';
 import { PagePlatform, lendThread, threadsFor, type LendThread } from './page-platform.js';
 import type { FromWorker, LoadedModel, MemoryOfWorker, Request, SentError, ToWorker } from './protocol.js';
 import { usePlatform } from './select-backend.js';
@@ -16,6 +16,8 @@ const post = (message: FromWorker): void => globalThis.postMessage(message);
 let model: Model | null = null;
 let platform: PagePlatform | null = null;
 const chats = new Map<number, Chat>();
+/** Failures that another download may cure. */
+const damaged: ReadonlySet<string> = new Set(['ERR_CHECKSUM', 'ERR_BAD_MODEL_FILE', 'ERR_TOKENIZER']);
 /** What a `stop` message of that request does. */
 const stops = new Map<number, (left: boolean) => void>();
 
@@ -37,24 +39,28 @@ async function load(id: number, { source: sent, options }: Extract<Request, { me
   const { threads, reason } = threadsFor(wanted);
   platform = await PagePlatform.start(threads, isa);
   const source = openSource(sent);
-  const whyNot = sent.kind !== 'url' ? 'the files are on this device' : wantsCache ? cacheProblem() : 'caching is off';
-  const cache = whyNot === null && sent.kind === 'url' ? await ModelCache.open(source.root) : null;
+  let whyNot = sent.kind !== 'url' ? 'the files are on this device' : wantsCache ? cacheProblem() : 'caching is off';
+  let cache: ModelCache | null = null;
+  if (whyNot === null) cache = await ModelCache.open(source.root).catch((error: unknown) => ((whyNot = refusal(error)), null));
   const store = new ModelStore(source, cache, platform.wasm, abort.signal, (progress) => post({ kind: 'progress', id, progress: { phase: 'download', ...progress } }), whyNot);
   platform.store = store;
   mount(store);
-  usePlatform(platform, reason);
+  usePlatform(platform, reason ?? platform.reason);
   const single = sent.kind === 'files' && sent.files.length === 1 ? `${store.root}/${sent.files[0]!.name}` : store.root;
   try {
     model = await loadModel(single, {
       ...rest,
       ...(isa === undefined ? {} : { isa: isa as never }),
-      threads,
+      threads: platform.cores(),
       signal: abort.signal,
       onProgress: (progress) => post({ kind: 'progress', id, progress }),
     });
+    await store.finish();
   } catch (error) {
-    if (error instanceof ShiftAddError && error.code === 'ERR_CHECKSUM') await store.forget();
+    if (error instanceof ShiftAddError && damaged.has(error.code)) await store.forget();
     throw error;
+  } finally {
+    cache?.release();
   }
   const { info, backend, contextSize, path } = model;
   return { info, backend, contextSize, path, cache: store.state };
@@ -127,8 +133,10 @@ function sendable(error: unknown): SentError {
   return { name: 'Error', message: String(error) };
 }
 
-globalThis.onmessage = async ({ data }: MessageEvent<ToWorker | LendThread>): Promise<void> => {
-  if (data.kind === 'lend') return lendThread(data);
+// A thread that cannot be lent is an error of this script, which the lender sees.
+globalThis.onmessage = ({ data }: MessageEvent<ToWorker | LendThread>): void => (data.kind === 'lend' ? lendThread(data) : void serve(data));
+
+async function serve(data: ToWorker): Promise<void> {
   const { id } = data;
   if (data.kind === 'stop') return stops.get(id)?.(data.left);
   try {
@@ -140,4 +148,4 @@ globalThis.onmessage = async ({ data }: MessageEvent<ToWorker | LendThread>): Pr
   } finally {
     stops.delete(id);
   }
-};
+}

@@ -95,7 +95,11 @@ export function isGgufPath(path: string): boolean {
 async function exists(path: string): Promise<boolean> {
   return access(path).then(
     () => true,
-    () => false,
+    (error: unknown) => {
+      // In a browser: the server did not say.
+      if (error instanceof ShiftAddError) throw error;
+      return false;
+    },
   );
 }
 

@@ -18,6 +18,7 @@ import type {
   KvType,
   Precision,
 } from '../engine.js';
+import { letEventsRun } from '../event-loop.js';
 import { hasRelaxedSimd } from './glue.js';
 import { engineError, memoryLimitBytes, type Block, type WasmInstance } from './instance.js';
 
@@ -39,20 +40,6 @@ const partOfLarge = 16;
 const largeBytes = 300e6;
 // Where the vocabulary size stands in a model description (core/model_spec.h).
 const vocabularyField = 1;
-
-/** Lets messages and timers run. */
-async function turn(): Promise<void> {
-  await new Promise<void>((resolve) => {
-    if (typeof setImmediate === 'function') return void setImmediate(resolve);
-    // A message, because timers of a page wait for some milliseconds.
-    const { port1, port2 } = new MessageChannel() as unknown as { port1: { onmessage: () => void; close(): void }; port2: { postMessage(value: number): void } };
-    port1.onmessage = () => {
-      port1.close();
-      resolve();
-    };
-    port2.postMessage(0);
-  });
-}
 
 function checkCancel(cancel: CancelFlag | undefined): void {
   if (cancel !== undefined && Atomics.load(cancel, 0) !== 0) throw engineError('cancelled', 'cancelled');
@@ -157,7 +144,7 @@ class WasmModel implements EngineModel {
       const bytes = this.instance.call((glue) => glue.read_files(this.handle));
       const seconds = (performance.now() - started) / 1000;
       if (seconds > 0) best = Math.max(best, bytes / seconds);
-      await turn();
+      await letEventsRun();
     }
     return best;
   }
@@ -270,7 +257,7 @@ class WasmSession implements EngineSession {
         checkCancel(cancel);
         const part = tokens.subarray(done, done + this.part);
         this.instance.call((glue) => glue.append(this.handle, part));
-        await turn();
+        await letEventsRun();
       }
       checkCancel(cancel);
       last(tokens.subarray(done));
@@ -285,7 +272,7 @@ class WasmSession implements EngineSession {
     this.pending++;
     const result = this.last
       .catch(() => undefined) // the failure of an earlier call is that call's
-      .then(turn)
+      .then(letEventsRun)
       .then(work)
       .finally(() => this.pending--);
     this.last = result.catch(() => undefined);
