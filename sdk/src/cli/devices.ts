@@ -1,5 +1,6 @@
 /** `shiftadd devices`: what this machine can run on. */
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import type { EngineGpu } from '../engine.js';
 import { listBackends } from '../index.js';
 import { defineCommand, outputOptions } from './command.js';
 import { bytes, table } from './quantities.js';
@@ -25,10 +26,12 @@ export const devices = defineCommand({
       node: process.versions.node,
     };
     if (terminal.json) return terminal.document({ backends, machine });
-    const rows = backends.map(({ name, available, reason, device }) => [
+    const gpuNames = (gpus: EngineGpu[]): string =>
+      gpus.map(({ name, multiprocessors, capability }, index) => `${index}: ${name} (compute capability ${capability / 10}, ${multiprocessors} multiprocessors)`).join('; ');
+    const rows = backends.map(({ name, available, reason, device, gpus }) => [
       name,
       available ? 'ready' : 'not available',
-      device === undefined ? (reason ?? '') : `${device.isa}, ${device.cores} cores`,
+      gpus !== undefined ? gpuNames(gpus) : device === undefined ? (reason ?? '') : `${device.isa}, ${device.cores} cores`,
     ]);
     terminal.line(table(['backend', 'state', 'device or reason'], rows));
     terminal.line();
