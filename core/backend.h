@@ -63,6 +63,8 @@ class Backend {
   virtual ~Backend() = default;
   virtual const char* isa() const = 0;
   virtual int threads() const = 0;
+  // The first failure of the device since it was opened. Operations cannot fail: results of one that did are NaN.
+  virtual Status failure() const = 0;
 
   virtual Status allocate(uint64_t bytes, Buffer* out) = 0;  // zeroed; pages are touched when used
   virtual void release(Buffer buffer) = 0;

@@ -11,7 +11,8 @@ namespace {
 
 constexpr uint32_t kEvaluateRows = 32;  // rows of logits between two looks at the cancel flag
 
-Status not_finite(size_t position) {
+Status not_finite(const Backend& backend, size_t position) {
+  SHIFTADD_TRY(backend.failure());
   return {Code::device_failed, "the logits at position " + std::to_string(position) +
                                    " are not finite: the weights contain NaN or infinite values"};
 }
@@ -101,7 +102,7 @@ Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
   SHIFTADD_TRY(run_steps(tokens, cancel, &rows));
   has_logits_ = false;
   transformer_.logits(rows - 1, rows, logits_.data());
-  if (!all_finite(logits_)) return not_finite(position() + tokens.size() - 1);
+  if (!all_finite(logits_)) return not_finite(model_.backend(), position() + tokens.size() - 1);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   has_logits_ = true;
   return ok_status();
@@ -119,7 +120,7 @@ Status Session::prefill_logits(std::span<const int32_t> tokens, std::span<float>
     transformer_.logits(0, rows, out.data() + done * vocabulary);
   }
   for (size_t row = 0; row < tokens.size(); ++row)
-    if (!all_finite(out.subspan(row * vocabulary, vocabulary))) return not_finite(position() + row);
+    if (!all_finite(out.subspan(row * vocabulary, vocabulary))) return not_finite(model_.backend(), position() + row);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   std::copy_n(out.end() - static_cast<ptrdiff_t>(vocabulary), vocabulary, logits_.begin());
   has_logits_ = true;
@@ -150,7 +151,7 @@ Status Session::decode_draft(int32_t token, std::span<const int32_t> draft, int3
   transformer_.logits(0, static_cast<uint32_t>(rows), draft_logits_.data());
   for (size_t row = 0;; ++row) {
     const std::span<const float> logits(draft_logits_.data() + row * vocabulary, vocabulary);
-    if (!all_finite(logits)) return not_finite(position() + row);
+    if (!all_finite(logits)) return not_finite(model_.backend(), position() + row);
     out[row] = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     if (row < draft.size() && out[row] == draft[row]) continue;
     tokens_.insert(tokens_.end(), tokens, tokens + row + 1);
@@ -197,7 +198,7 @@ Status Session::evaluate(std::span<const int32_t> tokens, std::span<float> log_p
       float* out = &log_probabilities[done + first];
       transformer_.log_probabilities(first, last, &tokens[done + first + 1], out);
       for (uint32_t m = 0; m < last - first; ++m)
-        if (std::isnan(out[m])) return not_finite(done + first + m);
+        if (std::isnan(out[m])) return not_finite(model_.backend(), done + first + m);
     }
   }
   return ok_status();

@@ -63,6 +63,7 @@ class CpuBackend final : public Backend {
 
   const char* isa() const override { return kernels_.isa; }
   int threads() const override { return pool_.threads(); }
+  Status failure() const override { return ok_status(); }
 
   Status allocate(uint64_t bytes, Buffer* out) override {
     if (bytes > SIZE_MAX / 2) return out_of_memory("cannot allocate " + std::to_string(bytes) + " bytes");

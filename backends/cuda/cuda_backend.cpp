@@ -44,7 +44,7 @@ class CudaBackend final : public Backend {
       *function = device_->kernel(name);
   }
 
-  Status failure() const { return device_->failure(); }
+  Status failure() const override { return device_->failure(); }
   const char* isa() const override { return device_->name().c_str(); }
   int threads() const override { return pool_.threads(); }
 

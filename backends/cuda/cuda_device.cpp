@@ -76,7 +76,8 @@ CudaDevice::~CudaDevice() {
     driver_.stream_destroy(stream_);
   }
   if (module_ != nullptr) driver_.module_unload(module_);
-  driver_.context_release(device_);
+  // The context stays as long as the process: drivers do not give back all that a context took, and a program may open many
+  // models.
 }
 
 Status CudaDevice::allocate(size_t bytes, CudaAddress* out) {
