@@ -89,7 +89,10 @@ void test_elementwise(const Devices& devices) {
   const Rotation rotation = random_rotation();
   for (const bool inverse : {false, true})
     compare(devices, inverse ? "inverse change of basis" : "change of basis", 3 * kHidden,
-            [&](Backend& backend, Buffer x, Buffer) { backend.change_basis(rotation, x, 3, inverse, x); });
+            [&](Backend& backend, Buffer x, Buffer) {
+              if (!backend.reserve(1, kHidden).ok()) std::abort();
+              backend.change_basis(rotation, x, 3, inverse, x);
+            });
 }
 
 void test_results(const Devices& devices) {
@@ -138,7 +141,9 @@ void test_attention(const Devices& devices, KvType type) {
       Backend& backend = n == 0 ? *cpu : *cuda;
       const size_t bytes = backend.kv_bytes(kKvCount, kSize, kCapacity);
       Buffer keys, values;
-      if (!backend.allocate(bytes, &keys).ok() || !backend.allocate(bytes, &values).ok()) std::abort();
+      if (!backend.reserve(kCapacity, kHeadCount * kSize).ok() || !backend.allocate(bytes, &keys).ok() ||
+          !backend.allocate(bytes, &values).ok())
+        std::abort();
       const KvView cache{reinterpret_cast<uint8_t*>(keys.data), reinterpret_cast<uint8_t*>(values.data), kCapacity};
       uint32_t position = 0;
       for (const uint32_t rows : {1u, 14u, 1u, 240u, 1u, 280u, 3u}) {
