@@ -6,9 +6,10 @@
 
 namespace shiftadd_cuda {
 
-DEVICE float cached(const void* cache, uint32 half_cache, uint64 index) {
-  return half_cache ? widen(((const half_bits*)cache)[index]) : ((const float*)cache)[index];
-}
+constexpr uint32 kKeysAtOnce = 4;  // of a warp: so many loads are on their way at a time, four times over
+
+DEVICE float cached(const half_bits* cache, uint64 index) { return widen(cache[index]); }
+DEVICE float cached(const float* cache, uint64 index) { return cache[index]; }
 
 // Writes keys and values of new positions into the cache, one thread per number.
 KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
@@ -26,12 +27,15 @@ KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
   }
 }
 
-// Grid: slices x heads x rows. A single slice is the whole result; more leave parts for join_slices.
-KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
-  begin_kernel();
-  SHARED float query[kMaxHead];
-  SHARED float scores[kSlice];
-  SHARED float scratch[kThreads];
+// Shared memory of a block.
+struct AttentionRoom {
+  float *query, *scores, *scratch;
+};
+
+template <class Element>
+DEVICE void attend(const Attention& a, const AttentionRoom& room) {
+  float *query = room.query, *scores = room.scores, *scratch = room.scratch;
+  const Element *keys = (const Element*)a.keys, *values = (const Element*)a.values;
   const uint32 slice = block_x(), head = block_y(), row = block_z(), size = a.head_size, thread = thread_index();
   const uint32 visible = a.position + row + 1, seen = a.window > 0 && visible > a.window ? visible - a.window : 0;
   const uint32 start = (a.first_slice + slice) * kSlice;
@@ -46,18 +50,28 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
   }
   for (uint32 d = thread; d < size && d < kMaxHead; d += kThreads) query[d] = a.q[line + d];
   synchronize_block();
-  // A warp takes a position: its lanes read one key side by side.
+  // A warp takes some positions at a time: its lanes read one key side by side, and all loads start before the first sum.
   const uint32 lane = thread % kWarp;
+  for (uint32 p = thread / kWarp * kKeysAtOnce; p < count; p += kThreads / kWarp * kKeysAtOnce) {
+    float sums[kKeysAtOnce] = {};
 #pragma unroll 4
-  for (uint32 p = thread / kWarp; p < count; p += kThreads / kWarp) {
-    float sum = 0;
-    for (uint32 d = lane; d < size; d += kWarp)
-      sum = fused_multiply_add(d < kMaxHead ? query[d] : a.q[line + d], cached(a.keys, a.half_cache, base + (uint64)p * size + d), sum);
-    for (uint32 mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
-    sum *= a.scale;
-    if (a.cap > 0) sum = a.cap * tanh_float(divide(sum, a.cap));
-    if (a.slopes) sum -= a.slopes[head] * (float)(visible - 1 - (first + p));
-    if (lane == 0) scores[p] = sum;
+    for (uint32 d = lane; d < size; d += kWarp) {
+      const float q = d < kMaxHead ? query[d] : a.q[line + d];
+#pragma unroll
+      for (uint32 i = 0; i < kKeysAtOnce; ++i) {
+        const uint32 position = p + i < count ? p + i : count - 1;
+        sums[i] = fused_multiply_add(q, cached(keys, base + (uint64)position * size + d), sums[i]);
+      }
+    }
+#pragma unroll
+    for (uint32 i = 0; i < kKeysAtOnce; ++i) {
+      float sum = sums[i];
+      for (uint32 mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+      sum *= a.scale;
+      if (a.cap > 0) sum = a.cap * tanh_float(divide(sum, a.cap));
+      if (a.slopes) sum -= a.slopes[head] * (float)(visible - 1 - (first + p + i));
+      if (lane == 0 && p + i < count) scores[p + i] = sum;
+    }
   }
   synchronize_block();
   const float mine = thread < count ? scores[thread] : scores[0];
@@ -72,9 +86,9 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
     const uint32 d = first_d + (groups > 1 ? thread % size : thread), group = groups > 1 ? thread / size : 0;
     float value = 0;
     if (d < size && group < groups)
-#pragma unroll 8
+#pragma unroll 16
       for (uint32 p = group; p < count; p += groups)
-        value = fused_multiply_add(scores[p], cached(a.values, a.half_cache, base + (uint64)p * size + d), value);
+        value = fused_multiply_add(scores[p], cached(values, base + (uint64)p * size + d), value);
     if (groups > 1) {
       synchronize_block();
       scratch[thread] = value;
@@ -89,6 +103,17 @@ KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
     part[0] = largest;
     part[1] = sum;
   }
+}
+
+// Grid: slices x heads x rows. A single slice is the whole result; more leave parts for join_slices.
+KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
+  begin_kernel();
+  SHARED float query[kMaxHead];
+  SHARED float scores[kSlice];
+  SHARED float scratch[kThreads];
+  const AttentionRoom room{query, scores, scratch};
+  if (a.half_cache) attend<half_bits>(a, room);
+  else attend<float>(a, room);
 }
 
 // Grid: heads x rows. Slices are joined in ascending order; empty ones are left out.
