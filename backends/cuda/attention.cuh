@@ -1,5 +1,5 @@
-// Causal attention over cached keys and values. A block takes one token, one query head and one slice of 256 positions;
-// slices start at multiples of 256, so that a token's result does not depend on the tokens that are read with it.
+// Causal attention over cached keys and values. A block takes one token, one query head and one slice of 128 positions;
+// slices start at multiples of 128, so that a token's result does not depend on the tokens that are read with it.
 #pragma once
 
 #include "backends/cuda/operations.cuh"
@@ -8,8 +8,8 @@ namespace shiftadd_cuda {
 
 constexpr uint32 kKeysAtOnce = 4;  // of a warp: so many loads are on their way at a time, four times over
 
-DEVICE float cached(const half_bits* cache, uint64 index) { return widen(cache[index]); }
-DEVICE float cached(const float* cache, uint64 index) { return cache[index]; }
+DEVICE float cached(const half_bits* cache, uint32 index) { return widen(cache[index]); }
+DEVICE float cached(const float* cache, uint32 index) { return cache[index]; }
 
 // Writes keys and values of new positions into the cache, one thread per number.
 KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
@@ -35,7 +35,6 @@ struct AttentionRoom {
 template <class Element>
 DEVICE void attend(const Attention& a, const AttentionRoom& room) {
   float *query = room.query, *scores = room.scores, *scratch = room.scratch;
-  const Element *keys = (const Element*)a.keys, *values = (const Element*)a.values;
   const uint32 slice = block_x(), head = block_y(), row = block_z(), size = a.head_size, thread = thread_index();
   const uint32 visible = a.position + row + 1, seen = a.window > 0 && visible > a.window ? visible - a.window : 0;
   const uint32 start = (a.first_slice + slice) * kSlice;
@@ -43,6 +42,8 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
   const uint32 count = last > first ? last - first : 0;
   const uint64 line = ((uint64)row * a.heads + head) * size;
   const uint64 base = ((uint64)(head / (a.heads / a.kv_heads)) * a.capacity + first) * size;
+  // Of this slice, whose numbers 32 bits count.
+  const Element *keys = (const Element*)a.keys + base, *values = (const Element*)a.values + base;
   float* part = a.partial + (((uint64)row * a.heads + head) * a.slices + slice) * (2 + size);
   if (count == 0) {
     if (a.slices > 1 && thread == 0) part[1] = 0;
@@ -60,7 +61,7 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
 #pragma unroll
       for (uint32 i = 0; i < kKeysAtOnce; ++i) {
         const uint32 position = p + i < count ? p + i : count - 1;
-        sums[i] = fused_multiply_add(q, cached(keys, base + (uint64)position * size + d), sums[i]);
+        sums[i] = fused_multiply_add(q, cached(keys, position * size + d), sums[i]);
       }
     }
 #pragma unroll
@@ -78,7 +79,7 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
   const float largest = reduce_block(mine, scratch, Largest());
   const float weight = thread < count ? exp_float(mine - largest) : 0.0f;
   const float sum = reduce_block(weight, scratch, Sum());
-  scores[thread] = weight;
+  if (thread < kSlice) scores[thread] = weight;
   synchronize_block();
   // Small heads leave threads over: they take every groups-th position, and their sums are added in this order.
   const uint32 groups = size < kThreads ? kThreads / size : 1;
@@ -88,7 +89,7 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
     if (d < size && group < groups)
 #pragma unroll 16
       for (uint32 p = group; p < count; p += groups)
-        value = fused_multiply_add(scores[p], cached(values, base + (uint64)p * size + d), value);
+        value = fused_multiply_add(scores[p], cached(values, p * size + d), value);
     if (groups > 1) {
       synchronize_block();
       scratch[thread] = value;

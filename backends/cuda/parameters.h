@@ -12,7 +12,7 @@ constexpr unsigned kMaxCalls = 3;       // products with the same input in one l
 constexpr unsigned kMaxPlanes = 8;
 constexpr unsigned kMaxWarps = 16;      // of a block that multiplies
 constexpr unsigned kTokens = 4;         // tokens that share one read of the weights
-constexpr unsigned kSlice = 256;        // positions of one attention block
+constexpr unsigned kSlice = 128;        // positions of one attention block
 constexpr unsigned kMaxHead = 512;      // numbers of a query that are kept in shared memory
 constexpr unsigned kThreads = 256;      // of a block of an element-wise kernel, of normalize, and of attend
 
