@@ -28,21 +28,44 @@ struct Largest {  // NaN where one is NaN
   DEVICE_MEMBER float operator()(float a, float b) const { return a > b || a != a ? a : b; }
 };
 
+constexpr uint32 kHeld = 16;  // numbers of a row that a thread keeps in registers
+
+// (x - mean) / sqrt(mean square + epsilon) * gain + bias; a block takes a row. All numbers of a row that fits are loaded before the
+// first is used: the loads of a loop would wait for each other, and there is one block.
 KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, const float* bias, float* out, uint32 columns,
                                          uint32 centered, float epsilon) {
   begin_kernel();
   SHARED float scratch[kThreads];
   const float* line = x + (uint64)block_x() * columns;
   float* target = out + (uint64)block_x() * columns;
+  float held[kHeld], gains[kHeld];
+#pragma unroll
+  for (uint32 i = 0; i < kHeld; ++i) {
+    const uint32 c = thread_index() + i * kThreads;
+    held[i] = c < columns ? line[c] : 0.0f;
+    gains[i] = c < columns ? gain[c] : 0.0f;
+  }
   float mean = 0, sum = 0, squares = 0;
   if (centered) {
-    for (uint32 c = thread_index(); c < columns; c += kThreads) sum += line[c];
+#pragma unroll
+    for (uint32 i = 0; i < kHeld; ++i) sum += held[i];
+    for (uint32 c = thread_index() + kHeld * kThreads; c < columns; c += kThreads) sum += line[c];
     mean = divide(reduce_block(sum, scratch, Sum()), (float)columns);
   }
-  for (uint32 c = thread_index(); c < columns; c += kThreads) squares += (line[c] - mean) * (line[c] - mean);
+#pragma unroll
+  for (uint32 i = 0; i < kHeld; ++i)
+    if (thread_index() + i * kThreads < columns) squares += (held[i] - mean) * (held[i] - mean);
+  for (uint32 c = thread_index() + kHeld * kThreads; c < columns; c += kThreads) squares += (line[c] - mean) * (line[c] - mean);
   const float mean_square = divide(reduce_block(squares, scratch, Sum()), (float)columns);
   const float factor = divide(1.0f, square_root(mean_square + epsilon));
-  for (uint32 c = thread_index(); c < columns; c += kThreads) {
+#pragma unroll
+  for (uint32 i = 0; i < kHeld; ++i) {
+    const uint32 c = thread_index() + i * kThreads;
+    if (c >= columns) continue;
+    const float value = (held[i] - mean) * factor * gains[i];
+    target[c] = bias ? value + bias[c] : value;
+  }
+  for (uint32 c = thread_index() + kHeld * kThreads; c < columns; c += kThreads) {
     const float value = (line[c] - mean) * factor * gain[c];
     target[c] = bias ? value + bias[c] : value;
   }
