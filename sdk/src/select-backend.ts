@@ -36,7 +36,7 @@ export interface SelectedBackend {
 
 /** Every backend of this package with its state on this machine. Never throws for a missing backend. */
 export async function listBackends(): Promise<BackendReport[]> {
-  return probes.map((probe) => probe(undefined, 0).report);
+  return Object.values(probes).map((probe) => probe(undefined, 0).report);
 }
 
 /**
@@ -46,17 +46,21 @@ export async function listBackends(): Promise<BackendReport[]> {
 export function selectBackend(wanted: BackendName | 'auto', isa?: string, device = 0): SelectedBackend {
   const choice = wanted === 'auto' ? backendFromEnvironment() : wanted;
   const attempts: BackendAttempt[] = [];
-  for (const probe of choice === 'auto' ? [probeCuda, probeCpu, probeWasm] : probes) {
-    const { report, engine, forced } = probe(isa, device);
-    if (choice !== 'auto' && report.name !== choice) continue;
-    attempts.push({ name: report.name, ok: report.available, reason: report.reason });
-    if (engine !== null) return { name: report.name, engine, isa: forced, device, attempts };
+  for (const name of choice === 'auto' ? automatic(isa) : [choice]) {
+    const { report, engine, forced } = probes[name](isa, device);
+    attempts.push({ name, ok: report.available, reason: report.reason });
+    if (engine !== null) return { name, engine, isa: forced, device, attempts };
     // Nothing takes the place of a file that the user names.
-    if (report.name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
+    if (name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
   }
   const reasons = attempts.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
   const fix = choice === 'auto' || choice === 'cpu' ? '' : " Use backend 'auto' or 'cpu'.";
   throw new ShiftAddError('ERR_NO_BACKEND', `No backend for '${choice}'. ${reasons}.${fix}`);
+}
+
+/** The backends in the order in which they are tried. An instruction set that is asked for is one of the processor's. */
+function automatic(isa: string | undefined): BackendName[] {
+  return (isa ?? isaFromEnvironment()) === undefined ? ['cuda', 'cpu', 'wasm'] : ['cpu', 'wasm'];
 }
 
 interface Probe {
@@ -70,17 +74,16 @@ interface Probe {
 const leastCapability = 80;
 
 // In the order of the list of backends.
-const probes: readonly ((isa: string | undefined, device: number) => Probe)[] = [probeCpu, probeCuda, probeWasm];
+const probes: Record<BackendName, (isa: string | undefined, device: number) => Probe> = { cpu: probeCpu, cuda: probeCuda, wasm: probeWasm };
 
 function probeCuda(isa: string | undefined, device: number): Probe {
   const missing = (reason: string): Probe => ({ report: { name: 'cuda', available: false, reason }, engine: null, forced: undefined });
   if (isa !== undefined) return missing(`the instruction set ${isa} was asked for`);
   try {
     const engine = loadNativeEngine();
-    const gpus = [engine.describeGpu!(device)];
-    for (let index = 0; index < gpus[0]!.count; index++) gpus[index] = engine.describeGpu!(index);
-    const { name, multiprocessors, capability } = gpus[device]!;
+    const { count, name, multiprocessors, capability } = engine.describeGpu!(device);
     if (capability < leastCapability) return missing(`${name} has compute capability ${capability / 10}; 8.0 (Ampere) is the first that works`);
+    const gpus = Array.from({ length: count }, (_, index) => engine.describeGpu!(index));
     return { report: { name: 'cuda', available: true, reason: null, device: { isa: name, cores: multiprocessors }, gpus }, engine, forced: undefined };
   } catch (error) {
     return missing((error as Error).message);

@@ -22,18 +22,24 @@
 
 namespace shiftadd {
 
+constexpr const char* kCudaLibrary = SHIFTADD_CUDA_LIBRARY;  // null in a build without the CUDA backend
+
 struct Devices {
   std::unique_ptr<Backend> cuda, cpu;
   bool small = false;  // small shapes and few tokens: the device is emulated, or the first argument says so (for sanitizers)
 };
 
 inline Status open_cuda(std::unique_ptr<Backend>* out, KvType kv_type = KvType::f32) {
-  return open_cuda_library(SHIFTADD_CUDA_LIBRARY, {0, 2, kv_type}, out);
+  return open_cuda_library(kCudaLibrary, {0, 2, kv_type}, out);
 }
 
 // Opens both, or starts the program again with the emulated driver where the loader looks first; false, with TAP that says
 // why, when neither is there.
 inline bool open_devices(char** arguments, Devices* devices) {
+  if (kCudaLibrary == nullptr) {
+    std::printf("TAP version 14\n1..0 # SKIP this build has no CUDA backend: no compiler of its kernels was found (docs/cuda.md)\n");
+    return false;
+  }
   Status status = open_cuda(&devices->cuda);
   if (status.ok()) status = make_cpu_backend({}, &devices->cpu);
 #ifdef SHIFTADD_CUDA_EMULATION

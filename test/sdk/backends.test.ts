@@ -36,6 +36,15 @@ t.test('SHIFTADD_BACKEND chooses where nothing else does', async (t) => {
   t.match(notes, /Expected one of auto, cpu, cuda, wasm for SHIFTADD_BACKEND/);
 });
 
+t.test('an instruction set that is asked for keeps a GPU from being chosen', async (t) => {
+  const asked = await loadModel(stories, { isa: 'portable' });
+  t.same(asked.backend.attempts.map(({ name }) => name), ['cpu']);
+  await asked.close();
+  const free = await loadModel(stories);
+  t.equal(free.backend.attempts[0]!.name, 'cuda');
+  await free.close();
+});
+
 t.test('every instruction set of this machine gives the same text', async (t) => {
   const texts = new Set<string>();
   for (const isa of ['portable', 'avx2', 'avx512'] as const) {

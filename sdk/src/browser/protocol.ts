@@ -49,8 +49,7 @@ export type Request =
   | { method: 'encode'; text: string }
   | { method: 'decode'; ids: number[] }
   | { method: 'encodeChat'; messages: ChatMessage[] }
-  | { method: 'memory' }
-  | { method: 'close' };
+  | { method: 'memory' };
 
 export type ToWorker =
   | { kind: 'request'; id: number; request: Request }

@@ -120,10 +120,6 @@ async function answer(id: number, request: Request): Promise<unknown> {
       return loaded().encodeChat(request.messages);
     case 'memory':
       return { wasmBytes: platform!.wasm.memoryBytes, weightsBytes: loaded().info.bytes.total } satisfies MemoryOfWorker;
-    case 'close':
-      await model?.close();
-      model = null;
-      return null;
   }
 }
 

@@ -197,9 +197,7 @@ class WasmSession implements EngineSession {
   }
 
   prefill(tokens: Int32Array, cancel?: CancelFlag): Promise<void> {
-    return this.queue(async () => {
-      await this.appendAllButLast(tokens, cancel, (rest) => this.instance.call((glue) => glue.prefill(this.handle, rest)));
-    });
+    return this.queue(() => this.prefillInParts(tokens, cancel));
   }
 
   prefillLogits(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array> {
@@ -249,7 +247,7 @@ class WasmSession implements EngineSession {
   }
 
   /** Reads tokens in parts; on a failure the position is what it was. */
-  private async appendAllButLast(tokens: Int32Array, cancel: CancelFlag | undefined, last: (rest: Int32Array) => void): Promise<void> {
+  private async prefillInParts(tokens: Int32Array, cancel: CancelFlag | undefined): Promise<void> {
     const { position } = this.describeNow();
     let done = 0;
     try {
@@ -260,7 +258,7 @@ class WasmSession implements EngineSession {
         await letEventsRun();
       }
       checkCancel(cancel);
-      last(tokens.subarray(done));
+      this.instance.call((glue) => glue.prefill(this.handle, tokens.subarray(done)));
     } catch (error) {
       if (done > 0 && !this.instance.isBroken) this.instance.call((glue) => glue.rewind(this.handle, position));
       throw error;
