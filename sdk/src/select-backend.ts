@@ -86,7 +86,8 @@ function probeCuda(isa: string | undefined, device: number): Probe {
     const gpus = Array.from({ length: count }, (_, index) => engine.describeGpu!(index));
     return { report: { name: 'cuda', available: true, reason: null, device: { isa: name, cores: multiprocessors }, gpus }, engine, forced: undefined };
   } catch (error) {
-    return missing((error as Error).message);
+    const { message } = error as Error;
+    return missing(/libshiftadd_cuda\.so: cannot open/.test(message) ? 'this build has no CUDA backend; docs/cuda.md of the repository says how to build it' : message);
   }
 }
 
