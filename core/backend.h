@@ -1,6 +1,7 @@
 // The interface between the transformer and hardware: a few coarse operations on buffers, none optional. The number of
 // rows (tokens) travels with each call, so that one code path serves prefill (rows > 1) and decode (rows = 1), and
-// begin / end bracket a step so that a device may record and replay it.
+// begin / end bracket a step so that a device may record and replay it. A device may join an operation with the next one: what
+// `activate` gave is not defined any more after the `linear` that reads it, nor q and k after `attend`, nor y after `add`.
 //
 // Buffers are row-major floats on the device. The caller checks sizes; operations inside a step cannot fail.
 #pragma once
@@ -81,7 +82,8 @@ class Backend {
   virtual Status prepare(const DenseMatrix& matrix, Weights** out) = 0;
   virtual Status prepare(const PackedMatrix& matrix, Weights** out) = 0;
 
-  virtual void begin(uint32_t rows) = 0;
+  // `position`: of the first row. Operations also work outside of a step.
+  virtual void begin(uint32_t rows, uint32_t position) = 0;
   // out[m] = row tokens[m] of the matrix.
   virtual void embed(const Weights& weights, const int32_t* tokens, uint32_t rows, Buffer out) = 0;
   // out[m] = x[m] / rms(x[m]) * gain + bias, with centered after the mean was subtracted from x[m]. Sources: arXiv
@@ -112,6 +114,9 @@ class Backend {
   // out[m] = ln softmax(logits[m])[targets[m]]; NaN where a logit is not finite. Overwrites the logits.
   virtual void log_probabilities(Buffer logits, uint32_t rows, uint32_t vocabulary, const int32_t* targets,
                                  float* out) = 0;
+
+  // Index of the largest number, the first of equal ones; -1 where one is not finite.
+  virtual int32_t largest(Buffer values, size_t count) = 0;
 
   // For calibration: h += x^T x over the rows; h: columns x columns on the host, only its upper triangle is kept valid.
   virtual void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) = 0;

@@ -10,6 +10,11 @@ namespace {
 constexpr float kGreedyTemperature = 1e-6f;
 constexpr float kNegligible = 30.0f;  // e^-30 of the most likely token: such candidates are dropped before sorting
 
+bool in_range(const Sampling& sampling) {
+  return sampling.temperature >= 0 && sampling.top_p >= 0 && sampling.top_p <= 1 && sampling.min_p >= 0 && sampling.min_p <= 1 &&
+         sampling.repetition_penalty > 0 && std::isfinite(sampling.temperature) && std::isfinite(sampling.repetition_penalty);
+}
+
 }  // namespace
 
 // xoshiro256**, seeded by splitmix64 (Blackman and Vigna, public domain algorithms).
@@ -34,13 +39,15 @@ double Sampler::next_uniform() {
   return static_cast<double>(result >> 11) * 0x1p-53;
 }
 
+bool Sampler::is_greedy(const Sampling& sampling) {
+  return in_range(sampling) && sampling.repetition_penalty == 1 &&
+         (sampling.temperature < kGreedyTemperature || sampling.top_k == 1);
+}
+
 Status Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent, const Sampling& sampling,
                        int32_t* token) {
-  if (!(sampling.temperature >= 0) || !(sampling.top_p >= 0 && sampling.top_p <= 1) ||
-      !(sampling.min_p >= 0 && sampling.min_p <= 1) || !(sampling.repetition_penalty > 0) ||
-      !std::isfinite(sampling.temperature) || !std::isfinite(sampling.repetition_penalty))
-    return invalid_argument("a sampling option is out of range");
-  if (sampling.repetition_penalty == 1 && (sampling.temperature < kGreedyTemperature || sampling.top_k == 1)) {
+  if (!in_range(sampling)) return invalid_argument("a sampling option is out of range");
+  if (is_greedy(sampling)) {
     *token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     return ok_status();
   }

@@ -23,6 +23,8 @@ class Sampler {
  public:
   explicit Sampler(uint64_t seed = 0) { this->seed(seed); }
   void seed(uint64_t seed);
+  // Whether the most likely token is taken, with no random number and no look at the recent ones; options in range.
+  static bool is_greedy(const Sampling& sampling);
   // `logits` are finite; `recent` are the tokens so far, the latest last.
   Status sample(std::span<const float> logits, std::span<const int32_t> recent, const Sampling& sampling,
                 int32_t* token);

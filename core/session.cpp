@@ -43,11 +43,14 @@ Status Session::check_tokens(std::span<const int32_t> tokens) const {
 Status Session::run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel) {
   const uint32_t rows = static_cast<uint32_t>(tokens.size());
   transformer_.embed(tokens.data(), position, rows);
-  for (uint32_t layer = 0; layer < model_.spec().layers; ++layer) {
-    if (cancel.requested()) return cancelled();
-    transformer_.run_block(layer, cache_.layer(layer), position, rows);
+  transformer_.begin_step(position, rows);
+  Status status;
+  for (uint32_t layer = 0; layer < model_.spec().layers && status.ok(); ++layer) {
+    if (cancel.requested()) status = cancelled();
+    else transformer_.run_block(layer, cache_.layer(layer), position, rows);
   }
-  return ok_status();
+  transformer_.end_step();
+  return status;
 }
 
 Status Session::reach(size_t length, Cancel cancel) {
@@ -100,9 +103,10 @@ Status Session::append(std::span<const int32_t> tokens, Cancel cancel) {
 Status Session::prefill(std::span<const int32_t> tokens, Cancel cancel) {
   uint32_t rows = 0;
   SHIFTADD_TRY(run_steps(tokens, cancel, &rows));
-  has_logits_ = false;
-  transformer_.logits(rows - 1, rows, logits_.data());
-  if (!all_finite(logits_)) return not_finite(model_.backend(), position() + tokens.size() - 1);
+  has_logits_ = logits_on_host_ = false;
+  transformer_.compute_last_logits(rows);
+  largest_ = transformer_.largest_logit();
+  if (largest_ < 0) return not_finite(model_.backend(), position() + tokens.size() - 1);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   has_logits_ = true;
   return ok_status();
@@ -123,13 +127,17 @@ Status Session::prefill_logits(std::span<const int32_t> tokens, std::span<float>
     if (!all_finite(out.subspan(row * vocabulary, vocabulary))) return not_finite(model_.backend(), position() + row);
   tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
   std::copy_n(out.end() - static_cast<ptrdiff_t>(vocabulary), vocabulary, logits_.begin());
-  has_logits_ = true;
+  keep_host_logits();
   return ok_status();
 }
 
 Status Session::sample(const Sampling& sampling, int32_t* token) {
   if (!has_logits_) return invalid_argument("there are no logits to sample from: read some tokens first");
-  return sampler_.sample(logits_, tokens_, sampling, token);
+  if (Sampler::is_greedy(sampling)) {
+    *token = largest_;
+    return ok_status();
+  }
+  return sampler_.sample(host_logits(), tokens_, sampling, token);
 }
 
 Status Session::decode_draft(int32_t token, std::span<const int32_t> draft, int32_t* out, int32_t* count,
@@ -156,7 +164,7 @@ Status Session::decode_draft(int32_t token, std::span<const int32_t> draft, int3
     if (row < draft.size() && out[row] == draft[row]) continue;
     tokens_.insert(tokens_.end(), tokens, tokens + row + 1);
     std::copy(logits.begin(), logits.end(), logits_.begin());
-    has_logits_ = true;
+    keep_host_logits();
     *count = static_cast<int32_t>(row + 1);
     return ok_status();
   }
@@ -172,11 +180,24 @@ Status Session::rewind(uint32_t position) {
   return ok_status();
 }
 
-Status Session::logits(std::span<float> out) const {
+void Session::keep_host_logits() {
+  has_logits_ = logits_on_host_ = true;
+  largest_ = static_cast<int32_t>(std::max_element(logits_.begin(), logits_.end()) - logits_.begin());
+}
+
+std::span<const float> Session::host_logits() {
+  if (!logits_on_host_) transformer_.read_logits(logits_.data());
+  logits_on_host_ = true;
+  return logits_;
+}
+
+Status Session::logits(std::span<float> out) {
   if (!has_logits_) return invalid_argument("there are no logits: read some tokens first");
   if (out.size() != logits_.size())
     return invalid_argument("the logits need room for " + std::to_string(logits_.size()) + " numbers");
-  std::copy(logits_.begin(), logits_.end(), out.begin());
+  const std::span<const float> logits = host_logits();
+  SHIFTADD_TRY(model_.backend().failure());
+  std::copy(logits.begin(), logits.end(), out.begin());
   return ok_status();
 }
 

@@ -44,7 +44,7 @@ class Session {
   // the accepted tokens and the one after them.
   Status decode_draft(int32_t token, std::span<const int32_t> draft, int32_t* out, int32_t* count, Cancel cancel);
   Status rewind(uint32_t position);
-  Status logits(std::span<float> out) const;
+  Status logits(std::span<float> out);
   Status evaluate(std::span<const int32_t> tokens, std::span<float> log_probabilities, Cancel cancel);
   void seed(uint64_t seed) { sampler_.seed(seed); }
 
@@ -64,13 +64,19 @@ class Session {
   Status run_steps(std::span<const int32_t> tokens, Cancel cancel, uint32_t* last_rows);
   Status run_step(std::span<const int32_t> tokens, uint32_t position, Cancel cancel);
 
+  // logits_ holds those of the last position.
+  void keep_host_logits();
+  // Reads them from the device where that has not happened yet: greedy sampling never needs them here.
+  std::span<const float> host_logits();
+
   const Model& model_;
   Transformer transformer_;
   KvCache cache_;
   Sampler sampler_;
   std::vector<int32_t> tokens_;
   std::vector<float> logits_, draft_logits_;
-  bool has_logits_ = false;
+  bool has_logits_ = false, logits_on_host_ = false;
+  int32_t largest_ = 0;  // index of the largest logit, where there are logits
   bool beyond_switch_ = false;
 };
 

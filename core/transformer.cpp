@@ -178,6 +178,13 @@ void Transformer::feed_forward(uint32_t layer, Buffer x, uint32_t rows, LinearOb
   normalize(model_.vector(Role::post_feed_forward_norm, layer), {}, projected_, rows, projected_);
 }
 
+void Transformer::begin_step(uint32_t position, uint32_t rows) {
+  set_angles(position, rows);
+  model_.backend().begin(rows, position);
+}
+
+void Transformer::end_step() { model_.backend().end(); }
+
 void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer) {
   const ModelSpec& spec = model_.spec();
   Backend& backend = model_.backend();
@@ -189,7 +196,6 @@ void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uin
     normalize(model_.vector(Role::feed_forward_norm, layer), model_.vector(Role::feed_forward_norm_bias, layer), hidden_, rows, out);
   };
   set_angles(position, rows);
-  backend.begin(rows);
   if (spec.norm_behind) {
     attend(layer, hidden_, cache, position, rows, observer);
     backend.add(hidden_, projected_, count);
@@ -206,7 +212,6 @@ void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uin
     feed_forward(layer, normed_, rows, observer);
     backend.add(hidden_, projected_, count);
   }
-  backend.end();
 }
 
 Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
@@ -249,6 +254,12 @@ void Transformer::logits(uint32_t first, uint32_t rows, float* out) {
     out += (next - first) * vocabulary;
   }
 }
+
+void Transformer::compute_last_logits(uint32_t rows) { compute_logits(rows - 1, rows); }
+
+int32_t Transformer::largest_logit() { return model_.backend().largest(logits_, model_.spec().vocabulary_size); }
+
+void Transformer::read_logits(float* out) const { model_.backend().download(logits_, out, model_.spec().vocabulary_size); }
 
 void Transformer::log_probabilities(uint32_t first, uint32_t rows, const int32_t* targets, float* out) {
   for (uint32_t next; first < rows; targets += next - first, out += next - first, first = next) {

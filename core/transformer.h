@@ -54,6 +54,9 @@ class Transformer {
   void embed(const int32_t* tokens, uint32_t position, uint32_t rows);
   void set_hidden(const float* hidden, uint32_t rows);   // rows x hidden size, host
   void get_hidden(float* hidden, uint32_t rows) const;   // host
+  // Around the blocks of one step, where a device may replay it: nothing but run_block between the two.
+  void begin_step(uint32_t position, uint32_t rows);
+  void end_step();
   // The cache must hold position + rows positions.
   void run_block(uint32_t layer, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer = nullptr);
   // Whether sequences are longer than the model's rotary switch; cached keys must be of the same kind.
@@ -67,6 +70,11 @@ class Transformer {
   Buffer final_hidden(uint32_t first, uint32_t rows);
   // Logits of rows [first, rows) on the host: (rows - first) x vocabulary size.
   void logits(uint32_t first, uint32_t rows, float* out);
+  // The same for the last row, on the device until they are read or others are computed.
+  void compute_last_logits(uint32_t rows);
+  // Index of the largest of them, -1 where one is not finite.
+  int32_t largest_logit();
+  void read_logits(float* out) const;
   // ln softmax(logits of row m)[targets[m - first]] of rows [first, rows); NaN where a logit is not finite.
   void log_probabilities(uint32_t first, uint32_t rows, const int32_t* targets, float* out);
 

@@ -92,7 +92,7 @@ class CpuBackend final : public Backend {
     return adopt(new (std::nothrow) CpuPackedWeights(kernels_, precision_, matrix), out);
   }
 
-  void begin(uint32_t) override {}
+  void begin(uint32_t, uint32_t) override {}
   void end() override {}
 
   void embed(const Weights& weights, const int32_t* tokens, uint32_t rows, Buffer out) override {
@@ -227,6 +227,11 @@ class CpuBackend final : public Backend {
 
   void add(Buffer x, Buffer y, size_t count) override {
     for (size_t i = 0; i < count; ++i) x.data[i] += y.data[i];
+  }
+
+  int32_t largest(Buffer values, size_t count) override {
+    if (!all_finite({values.data, count})) return -1;
+    return static_cast<int32_t>(std::max_element(values.data, values.data + count) - values.data);
   }
 
   void log_probabilities(Buffer logits, uint32_t rows, uint32_t vocabulary, const int32_t* targets, float* out) override {

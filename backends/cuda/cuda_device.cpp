@@ -73,6 +73,7 @@ CudaDevice::~CudaDevice() {
   driver_.context_set(context_);
   if (stream_ != nullptr) {
     driver_.stream_synchronize(stream_);
+    graphs_.clear(driver_);
     driver_.stream_destroy(stream_);
   }
   if (module_ != nullptr) driver_.module_unload(module_);
@@ -123,7 +124,7 @@ CudaFunction CudaDevice::kernel(const char* name) {
   return function;
 }
 
-void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned threads, void** arguments) {
+void CudaDevice::start(CudaFunction function, Grid grid, unsigned threads, void** arguments) {
   enter();
   if (!failure_.ok() || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   CudaLaunchAttribute attribute{};
@@ -132,6 +133,32 @@ void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned thre
   CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1, 0,
                     stream_, &attribute, programmatic_ ? 1u : 0u};
   keep(driver_.launch(&launch, function, arguments, nullptr), "starting a kernel on the GPU");
+}
+
+void CudaDevice::begin_step() {
+  enter();
+  step_.clear();
+  in_step_ = true;
+}
+
+void CudaDevice::leave_step() {
+  if (!in_step_) return;
+  in_step_ = false;
+  step_.each([&](CudaFunction function, Grid grid, unsigned threads, void** arguments) { start(function, grid, threads, arguments); });
+}
+
+void CudaDevice::end_step() {
+  if (!in_step_) return;
+  in_step_ = false;
+  enter();
+  if (!failure_.ok()) return;
+  const auto start_all = [&] {
+    step_.each([&](CudaFunction function, Grid grid, unsigned threads, void** arguments) { start(function, grid, threads, arguments); });
+  };
+  const CudaGraphExec graph = graphs_.find(driver_, stream_, step_, start_all);
+  if (graph == nullptr) return start_all();
+  keep(driver_.graph_launch(graph, stream_), "starting a step on the GPU");
+  ++replayed_steps_;
 }
 
 }  // namespace shiftadd

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backends/cuda/cuda_driver.h"
+#include "backends/cuda/cuda_step.h"
 
 namespace shiftadd {
 
@@ -18,10 +19,6 @@ struct KernelImage {
 };
 extern const KernelImage kKernelImages[];
 extern const int kKernelImageCount;
-
-struct Grid {
-  size_t x = 1, y = 1, z = 1;
-};
 
 class CudaDevice {
  public:
@@ -48,22 +45,35 @@ class CudaDevice {
   CudaFunction kernel(const char* name);
   // Kernels of a stream overlap: device.cuh says what they may do before they wait for each other.
   template <class... Arguments>
-  void launch(CudaFunction function, Grid grid, unsigned threads, Arguments... arguments) {
-    void* pointers[] = {&arguments...};
-    launch_pointers(function, grid, threads, pointers);
+  void launch(CudaFunction function, Grid grid, unsigned threads, const Arguments&... arguments) {
+    void* pointers[] = {const_cast<Arguments*>(&arguments)...};
+    if (!in_step_) return start(function, grid, threads, pointers);
+    constexpr size_t sizes[] = {sizeof(Arguments)...};
+    step_.add(function, grid, threads, pointers, sizes, sizeof...(arguments));
   }
+
+  // Launches between the two are collected, and started together at the end: as one graph, when an earlier step had the same. Any
+  // other call in between starts what was collected, and the rest of the step is launched as it comes.
+  void begin_step();
+  void end_step();
+  size_t replayed_steps() const { return replayed_steps_; }
 
   const CudaDriver& driver() const { return driver_; }
   CudaStream stream() const { return stream_; }
   // Must precede driver calls on a thread that may be new.
-  void enter() { keep(driver_.context_set(context_), "the GPU's context"); }
+  void enter() {
+    keep(driver_.context_set(context_), "the GPU's context");
+    leave_step();
+  }
   void keep(int result, const char* what) {
     if (result != 0 && failure_.ok()) failure_ = driver_.check(result, what);
   }
 
  private:
   Status load_kernels();
-  void launch_pointers(CudaFunction function, Grid grid, unsigned threads, void** arguments);
+  void start(CudaFunction function, Grid grid, unsigned threads, void** arguments);
+  // Starts what was collected so far.
+  void leave_step();
 
   CudaDriver driver_;
   int device_ = 0, capability_ = 0, multiprocessors_ = 0;
@@ -72,6 +82,10 @@ class CudaDevice {
   CudaStream stream_ = nullptr;
   CudaModule module_ = nullptr;
   std::string name_;
+  LaunchList step_;
+  StepGraphs graphs_;
+  bool in_step_ = false;
+  size_t replayed_steps_ = 0;
   Status failure_;
 };
 

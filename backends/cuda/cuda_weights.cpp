@@ -14,6 +14,7 @@ using namespace shiftadd_cuda;
 constexpr uint32_t kRepackThreads = 256;
 // Warps of one product that fill a large GPU: 16 to 27 on each of 132 multiprocessors (design measurements on an H200).
 constexpr uint32_t kWantedWarps = 2048;
+constexpr uint32_t kResidentWarps = 24;  // that 80 registers each let run on a multiprocessor
 
 template <class T>
 const T* device_pointer(CudaAddress address) {
@@ -90,12 +91,17 @@ Status CudaPackedWeights::load_scales(const PackedMatrix& matrix) {
   return ok_status();
 }
 
-ProductPlan plan_product(const Packed& matrix) {
+ProductPlan plan_product(const Packed& matrix, uint32_t tiles, int multiprocessors) {
   ProductPlan plan;
   while (plan.k_warps < kMaxWarps && plan.k_warps * 2 <= matrix.k_blocks && matrix.tiles * plan.k_warps < kWantedWarps)
     plan.k_warps *= 2;
-  // Warps of a block that have the same columns read the same activations, from the first cache after the first of them.
-  while (plan.tile_warps * plan.k_warps < 8 && matrix.tiles / (plan.tile_warps * 2) >= 256) plan.tile_warps *= 2;
+  const uint32_t count = static_cast<uint32_t>(multiprocessors);
+  plan.wide = tiles * plan.k_warps > count * kResidentWarps;
+  // Tiles of the fullest multiprocessor; among equal ones the largest block: its warps read the same activations, from the first
+  // cache after the first of them.
+  const auto fullest = [&](uint32_t tile_warps) { return ((tiles + tile_warps - 1) / tile_warps + count - 1) / count * tile_warps; };
+  for (uint32_t tile_warps = 2; tile_warps * plan.k_warps <= kMaxWarps; tile_warps *= 2)
+    if (fullest(tile_warps) <= fullest(plan.tile_warps)) plan.tile_warps = tile_warps;
   return plan;
 }
 

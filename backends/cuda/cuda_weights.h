@@ -55,11 +55,14 @@ class CudaDenseWeights final : public CudaWeights {
   size_t bytes_ = 0;
 };
 
-// How a packed product is laid over the GPU. It depends on the shape alone, because the order of the sums does.
+// How packed products of a launch are laid over the GPU. k_warps depends on the shape of a matrix alone, because the order of the
+// sums does; the rest on the GPU.
 struct ProductPlan {
-  uint32_t tile_warps = 1;  // tiles of 32 rows of one block
   uint32_t k_warps = 1;     // warps that share the columns of a tile
+  uint32_t tile_warps = 1;  // tiles of 32 rows of one block
+  bool wide = false;        // fewer registers, so that more blocks run at once
 };
-ProductPlan plan_product(const shiftadd_cuda::Packed& matrix);
+// `tiles`: of all matrices of the launch, which have the same k_warps.
+ProductPlan plan_product(const shiftadd_cuda::Packed& matrix, uint32_t tiles, int multiprocessors);
 
 }  // namespace shiftadd

@@ -16,6 +16,7 @@ typedef unsigned long long uint64;
 #define DEVICE_MEMBER __device__ __forceinline__
 #define SHARED __shared__
 #define LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+#define REGISTERS(count) __maxnreg__(count)
 
 DEVICE uint32 thread_index() { return threadIdx.x; }
 DEVICE uint32 block_threads() { return blockDim.x; }
@@ -73,6 +74,16 @@ DEVICE uint4 stream_load(const uint4* address) {
 DEVICE uint2 load_pair(const uint2* address) {
   uint2 value;
   asm volatile("ld.global.v2.u32 {%0, %1}, [%2];" : "=r"(value.x), "=r"(value.y) : "l"(address) : "memory");
+  return value;
+}
+
+// Results of other blocks of the same launch: `publish_results` orders them with add_one, which counts the blocks; they must not
+// come from the first cache.
+DEVICE void publish_results() { __threadfence(); }
+DEVICE uint32 add_one(uint32* counter) { return atomicAdd(counter, 1u); }
+DEVICE float load_shared_result(const float* address) {
+  float value;
+  asm volatile("ld.global.cg.f32 %0, [%1];" : "=f"(value) : "l"(address) : "memory");
   return value;
 }
 

@@ -7,18 +7,18 @@
 
 namespace shiftadd_cuda {
 
-// Combines one value per thread of the block; every thread gets the result. scratch: kThreads floats.
+// Combines one value per thread of the block; every thread gets the result: lanes of a warp in five exchanges, then the warps in
+// ascending order. scratch: one float per warp.
 template <class Combine>
 DEVICE float reduce_block(float value, float* scratch, Combine combine) {
-  const uint32 thread = thread_index();
+  for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) value = combine(value, shuffle_xor(value, mask));
   synchronize_block();  // the last result may still be read
-  scratch[thread] = value;
+  if (thread_index() % kWarp == 0) scratch[thread_index() / kWarp] = value;
   synchronize_block();
-  for (uint32 half = kThreads / 2; half > 0; half /= 2) {
-    if (thread < half) scratch[thread] = combine(scratch[thread], scratch[thread + half]);
-    synchronize_block();
-  }
-  return scratch[0];
+  float result = scratch[0];
+#pragma unroll
+  for (uint32 warp = 1; warp < kThreads / kWarp; ++warp) result = combine(result, scratch[warp]);
+  return result;
 }
 
 struct Sum {
@@ -28,24 +28,24 @@ struct Largest {  // NaN where one is NaN
   DEVICE_MEMBER float operator()(float a, float b) const { return a > b || a != a ? a : b; }
 };
 
-constexpr uint32 kHeld = 16;  // numbers of a row that a thread keeps in registers
+constexpr uint32 kHeld = 16;  // numbers of a row that a thread loads before it uses the first: the loads of a loop would wait
 
-// (x - mean) / sqrt(mean square + epsilon) * gain + bias; a block takes a row. All numbers of a row that fits are loaded before the
-// first is used: the loads of a loop would wait for each other, and there is one block.
-KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, const float* bias, float* out, uint32 columns,
-                                         uint32 centered, float epsilon) {
-  begin_kernel();
-  SHARED float scratch[kThreads];
-  const float* line = x + (uint64)block_x() * columns;
-  float* target = out + (uint64)block_x() * columns;
-  float held[kHeld], gains[kHeld];
+struct NormParts {
+  float mean, factor;
+  DEVICE_MEMBER float operator()(float x, float gain, const float* bias, uint32 c) const {
+    const float value = (x - mean) * factor * gain;
+    return bias ? value + bias[c] : value;
+  }
+};
+
+// Mean (0 unless centered) and 1 / sqrt(mean square + epsilon) of a row, by the whole block.
+DEVICE NormParts measure_row(const float* line, uint32 columns, uint32 centered, float epsilon, float* scratch) {
+  float held[kHeld], mean = 0, sum = 0, squares = 0;
 #pragma unroll
   for (uint32 i = 0; i < kHeld; ++i) {
     const uint32 c = thread_index() + i * kThreads;
     held[i] = c < columns ? line[c] : 0.0f;
-    gains[i] = c < columns ? gain[c] : 0.0f;
   }
-  float mean = 0, sum = 0, squares = 0;
   if (centered) {
 #pragma unroll
     for (uint32 i = 0; i < kHeld; ++i) sum += held[i];
@@ -57,18 +57,18 @@ KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, cons
     if (thread_index() + i * kThreads < columns) squares += (held[i] - mean) * (held[i] - mean);
   for (uint32 c = thread_index() + kHeld * kThreads; c < columns; c += kThreads) squares += (line[c] - mean) * (line[c] - mean);
   const float mean_square = divide(reduce_block(squares, scratch, Sum()), (float)columns);
-  const float factor = divide(1.0f, square_root(mean_square + epsilon));
-#pragma unroll
-  for (uint32 i = 0; i < kHeld; ++i) {
-    const uint32 c = thread_index() + i * kThreads;
-    if (c >= columns) continue;
-    const float value = (held[i] - mean) * factor * gains[i];
-    target[c] = bias ? value + bias[c] : value;
-  }
-  for (uint32 c = thread_index() + kHeld * kThreads; c < columns; c += kThreads) {
-    const float value = (line[c] - mean) * factor * gain[c];
-    target[c] = bias ? value + bias[c] : value;
-  }
+  return {mean, divide(1.0f, square_root(mean_square + epsilon))};
+}
+
+// (x - mean) / sqrt(mean square + epsilon) * gain + bias; a block takes a row.
+KERNEL LAUNCH_BOUNDS(kThreads) normalize(const float* x, const float* gain, const float* bias, float* out, uint32 columns,
+                                         uint32 centered, float epsilon) {
+  begin_kernel();
+  SHARED float scratch[kThreads / kWarp];
+  const float* line = x + (uint64)block_x() * columns;
+  float* target = out + (uint64)block_x() * columns;
+  const NormParts norm = measure_row(line, columns, centered, epsilon, scratch);
+  for (uint32 c = thread_index(); c < columns; c += kThreads) target[c] = norm(line[c], gain[c], bias, c);
 }
 
 // One thread turns one pair. angles: [rows][size / 2] pairs (cosine, sine).
@@ -116,38 +116,46 @@ KERNEL LAUNCH_BOUNDS(kThreads) add(float* x, const float* y, uint64 count) {
 
 // ---- change of basis: core/rotation.cpp, the same bits ----
 
-// out[j][w] = sum over i of +-x[i][w], i ascending; signs before (forward) or none. matrix: size x size.
-KERNEL LAUNCH_BOUNDS(kThreads) mix_basis(const float* x, float* out, const float* matrix, uint32 size, uint32 width,
-                                         uint32 transposed) {
-  begin_kernel();
-  const uint32 index = block_x() * kThreads + thread_index(), j = index / width, w = index % width;
-  if (j >= size) return;
-  const float* line = x + (uint64)block_y() * size * width;
-  float sum = 0;
-  for (uint32 i = 0; i < size; ++i) {
-    const float term = line[i * width + w];
-    sum = matrix[transposed ? j * size + i : i * size + j] > 0 ? sum + term : sum - term;
+constexpr uint32 kBasisRoom = 8192;  // numbers of a row that fit shared memory
+
+// Every level of the Walsh-Hadamard transform of `width` numbers, over a whole row.
+DEVICE void walsh(float* line, uint32 hidden, uint32 width) {
+  for (uint32 half = 1; half < width; half *= 2) {
+    synchronize_block();
+    for (uint32 index = thread_index(); index < hidden / 2; index += block_threads()) {
+      float* at = line + index / half * 2 * half + index % half;
+      const float a = at[0], b = at[half];
+      at[0] = a + b;
+      at[half] = a - b;
+    }
   }
-  out[(uint64)block_y() * size * width + index] = sum;
+  synchronize_block();
 }
 
-// One level of the Walsh-Hadamard transform: a thread takes one pair of numbers `half` apart.
-KERNEL LAUNCH_BOUNDS(kThreads) walsh_level(float* x, uint32 half, uint64 pairs) {
-  begin_kernel();
-  const uint64 index = (uint64)block_x() * kThreads + thread_index();
-  if (index >= pairs) return;
-  float* at = x + index / half * 2 * half + index % half;
-  const float a = at[0], b = at[half];
-  at[0] = a + b;
-  at[half] = a - b;
+// Number `index` of out[j][w] = sum over i of +-x[i][w], i ascending.
+DEVICE float mix(const Basis& basis, const float* line, uint32 index, bool transposed) {
+  const uint32 j = index / basis.width, w = index % basis.width;
+  float sum = 0;
+  for (uint32 i = 0; i < basis.size; ++i) {
+    const float term = line[i * basis.width + w];
+    sum = basis.matrix[transposed ? j * basis.size + i : i * basis.size + j] > 0 ? sum + term : sum - term;
+  }
+  return sum;
 }
 
-// out[i] = x[i] * (signs[i] * factor)
-KERNEL LAUNCH_BOUNDS(kThreads) apply_signs(const float* x, float* out, const float* signs, float factor, uint32 columns,
-                                           uint64 count) {
+// Signs, transform and mixing of a row, or the inverse, by one block.
+KERNEL LAUNCH_BOUNDS(1024) change_basis(Basis basis, uint32 inverse, float factor) {
   begin_kernel();
-  const uint64 i = (uint64)block_x() * kThreads + thread_index();
-  if (i < count) out[i] = x[i] * (signs[i % columns] * factor);
+  SHARED float shared[kBasisRoom];
+  const uint32 hidden = basis.size * basis.width;
+  const float* line = basis.x + (uint64)block_x() * hidden;
+  float* work = hidden <= kBasisRoom ? shared : basis.room + (uint64)block_x() * hidden;
+  float* out = basis.out + (uint64)block_x() * hidden;
+  for (uint32 c = thread_index(); c < hidden; c += block_threads())
+    work[c] = inverse ? mix(basis, line, c, true) : line[c] * basis.signs[c];
+  walsh(work, hidden, basis.width);
+  for (uint32 c = thread_index(); c < hidden; c += block_threads())
+    out[c] = inverse ? work[c] * (basis.signs[c] * factor) : mix(basis, work, c, false) * factor;
 }
 
 // ---- dense matrices ----
@@ -198,7 +206,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) gram(const float* x, uint32 rows, uint32 columns,
 // out[m] = ln softmax(logits[m])[targets[m]]; NaN where a logit is not finite.
 KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int32* targets, uint32 vocabulary, float* out) {
   begin_kernel();
-  SHARED float scratch[kThreads];
+  SHARED float scratch[kThreads / kWarp];
   const float* line = logits + (uint64)block_x() * vocabulary;
   float largest = line[0], sum = 0, outside = 0;
   for (uint32 i = thread_index(); i < vocabulary; i += kThreads) {
@@ -211,6 +219,49 @@ KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int3
   sum = reduce_block(sum, scratch, Sum());
   if (thread_index() == 0)
     out[block_x()] = outside > 0 ? float_of(0x7fc00000u) : (line[targets[block_x()]] - largest) - natural_logarithm(sum);
+}
+
+// The index of the largest number, the first of equal ones; all bits set where one is not finite. One block.
+KERNEL LAUNCH_BOUNDS(1024) find_largest(const float* values, uint32 count, uint32* out) {
+  begin_kernel();
+  SHARED float best[32];
+  SHARED uint32 places[32];
+  float largest = float_of(0xff800000u);
+  uint32 place = ~0u, outside = 0;
+  for (uint32 i = thread_index(); i < count; i += block_threads()) {
+    const float value = values[i];
+    outside |= (bits_of(value) & 0x7f800000u) == 0x7f800000u;
+    if (value > largest) {
+      largest = value;
+      place = i;
+    }
+  }
+  const auto take = [&](float value, uint32 from) {
+    if (value > largest || (value == largest && from < place)) {
+      largest = value;
+      place = from;
+    }
+  };
+  outside = warp_max(outside);
+  for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) {
+    const float value = shuffle_xor(largest, mask);
+    take(value, shuffle_xor(place, mask));
+  }
+  const uint32 warp = thread_index() / kWarp, warps = block_threads() / kWarp;
+  if (thread_index() % kWarp == 0) {
+    best[warp] = outside ? float_of(0x7f800000u) : largest;
+    places[warp] = outside ? ~0u : place;
+  }
+  synchronize_block();
+  if (thread_index() > 0) return;
+  for (uint32 w = 1; w < warps; ++w) {
+    if (best[0] == float_of(0x7f800000u)) break;
+    if (best[w] > best[0] || (best[w] == best[0] && places[w] < places[0])) {
+      best[0] = best[w];
+      places[0] = places[w];
+    }
+  }
+  *out = places[0];
 }
 
 // Reads memory as fast as it delivers: the roofline of a decode step. A word is written only if the sum is one that it never

@@ -19,6 +19,8 @@ class DeviceScratch {
   DeviceScratch& operator=(const DeviceScratch&) = delete;
   // 0 when there is no memory: the failure is kept, and nothing is launched any more.
   CudaAddress reserve(size_t bytes);
+  // The same, and zeros whenever it grows.
+  CudaAddress reserve_cleared(size_t bytes);
   CudaAddress address() const { return address_; }
 
  private:
@@ -27,10 +29,19 @@ class DeviceScratch {
   size_t bytes_ = 0;
 };
 
+// What products read: x, or what a norm or an activation makes of it in the launch that rounds it.
+struct PackedInput {
+  const float* x = nullptr;
+  const shiftadd_cuda::InputNorm* norm = nullptr;
+  const shiftadd_cuda::InputActivation* activation = nullptr;
+};
+
 class PackedLinear {
  public:
   explicit PackedLinear(CudaDevice& device);
-  void multiply(std::span<const LinearCall> calls, Buffer x, uint32_t rows);
+  // A norm, an activation or a residual only with packed matrices; a norm only with one row. With `residual` the one result is
+  // added to it instead of being written.
+  void multiply(std::span<const LinearCall> calls, const PackedInput& input, uint32_t rows, float* residual = nullptr);
 
   // For measurements: one packed product in another layout than plan_product chooses, or a part of it. A product alone takes
   // the rounded input that is there.
@@ -38,11 +49,15 @@ class PackedLinear {
   void multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows);
 
  private:
-  void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows, Part part);
+  void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const PackedInput& input, uint32_t rows, Part part,
+                       float* residual = nullptr);
 
   CudaDevice& device_;
   DeviceScratch vectors_;
-  CudaFunction prepare_, dense_, products_[shiftadd_cuda::kMaxPlanes][2];
+  CudaFunction prepare_, prepare_normalized_, prepare_activated_, dense_;
+  struct {
+    CudaFunction one, wide, four;
+  } products_[shiftadd_cuda::kMaxPlanes];
 };
 
 }  // namespace shiftadd

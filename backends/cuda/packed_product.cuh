@@ -10,8 +10,7 @@
 // columns and 8 bit-planes at once. docs/decisions/0010-cuda-products.md says why this is not the CPU's definition.
 #pragma once
 
-#include "backends/cuda/device.cuh"
-#include "backends/cuda/parameters.h"
+#include "backends/cuda/operations.cuh"
 
 namespace shiftadd_cuda {
 
@@ -32,21 +31,44 @@ DEVICE uint32 transpose_bits(uint32 x, uint32 lane) {
   return x;
 }
 
-// One warp makes v, A and q of one (token, row group, k-block, plane).
-DEVICE void prepare_unit(const PackedCall& call, const float* x, uint32 unit, uint32 lane) {
-  const Packed& matrix = call.matrix;
-  const uint32 plane = unit % matrix.plane_count, k_block = unit / matrix.plane_count % matrix.k_blocks;
-  const uint32 outer = unit / matrix.plane_count / matrix.k_blocks;
-  const uint32 row_group = outer % matrix.row_groups, token = outer / matrix.row_groups;
-  const uint32 groups = kBlockColumns / matrix.group_columns;
-  const uint64 scale_unit = ((uint64)row_group * matrix.k_blocks + k_block) * matrix.plane_count + plane;
-  const float* scales = matrix.scales + scale_unit * groups;
+// One (token, row group, k-block, plane) of a product, for one warp, and the scales of a lane's columns.
+struct InputUnit {
+  const PackedCall* call;
+  uint32 unit, plane, k_block, row_group, token;  // unit: in the call
+  float scales[4];
+
+  // Column w * 32 + lane of the k-block.
+  DEVICE_MEMBER uint32 column(uint32 w) const { return k_block * kBlockColumns + thread_index() % kWarp + 32 * w; }
+};
+
+// Reads weights only.
+DEVICE InputUnit find_unit(const PackedCalls& calls, uint32 unit) {
+  uint32 n = 0;
+  while (n + 1 < calls.count && unit >= calls.call[n + 1].first_unit) ++n;
+  InputUnit found;
+  found.call = &calls.call[n];
+  found.unit = unit - found.call->first_unit;
+  const Packed& matrix = found.call->matrix;
+  found.plane = found.unit % matrix.plane_count;
+  found.k_block = found.unit / matrix.plane_count % matrix.k_blocks;
+  const uint32 outer = found.unit / matrix.plane_count / matrix.k_blocks;
+  found.row_group = outer % matrix.row_groups;
+  found.token = outer / matrix.row_groups;
+  const uint64 scale_unit = ((uint64)found.row_group * matrix.k_blocks + found.k_block) * matrix.plane_count + found.plane;
+  const float* scales = matrix.scales + scale_unit * (kBlockColumns / matrix.group_columns);
+#pragma unroll
+  for (uint32 w = 0; w < 4; ++w) found.scales[w] = scales[(thread_index() % kWarp + 32 * w) / matrix.group_columns];
+  return found;
+}
+
+// Makes v, A and q. x: number column(w) of the token, 0 beyond the last column.
+DEVICE void round_unit(const InputUnit& unit, const float (&x)[4]) {
+  const uint32 lane = thread_index() % kWarp;
   float t[4];
   uint32 largest = 0;
 #pragma unroll
   for (uint32 w = 0; w < 4; ++w) {
-    const uint32 column = lane + 32 * w, c = k_block * kBlockColumns + column;
-    t[w] = c < matrix.columns ? x[(uint64)token * matrix.columns + c] * scales[column / matrix.group_columns] : 0.0f;
+    t[w] = unit.column(w) < unit.call->matrix.columns ? x[w] * unit.scales[w] : 0.0f;
     const uint32 magnitude = bits_of(t[w]) & 0x7fffffffu;
     largest = magnitude > largest ? magnitude : largest;
   }
@@ -66,24 +88,72 @@ DEVICE void prepare_unit(const PackedCall& call, const float* x, uint32 unit, ui
   // Lane j now gets bit-plane j of words 0 and 2, lane 16 + j of words 1 and 3.
   const uint32 first = transpose_bits(((uint32)v[0] & 0xffffu) | (uint32)v[1] << 16, lane);
   const uint32 second = transpose_bits(((uint32)v[2] & 0xffffu) | (uint32)v[3] << 16, lane);
-  uint32* words = call.vectors + (uint64)unit * kVectorWords;
+  uint32* words = unit.call->vectors + (uint64)unit.unit * kVectorWords;
   const uint32 bit = lane % 16, t_word = lane / 16;  // the lane that reads bit-plane `bit` at word t: 4 * (bit % 8) + t
   words[((bit % 8) * 4 + t_word) * 2 + bit / 8] = first;
   words[((bit % 8) * 4 + t_word + 2) * 2 + bit / 8] = second;
   if (lane == 0) {
-    call.factors[(uint64)unit * 2] = factor;
-    call.factors[(uint64)unit * 2 + 1] = float_of((uint32)q - kMagic);
+    unit.call->factors[(uint64)unit.unit * 2] = factor;
+    unit.call->factors[(uint64)unit.unit * 2 + 1] = float_of((uint32)q - kMagic);
   }
 }
 
-KERNEL LAUNCH_BOUNDS(256) prepare_vectors(PackedCalls calls) {
+// A warp's unit; a warp beyond the last takes the last once more, and stores nothing.
+DEVICE uint32 unit_of_warp() { return block_x() * (block_threads() / kWarp) + thread_index() / kWarp; }
+
+KERNEL LAUNCH_BOUNDS(kThreads) prepare_vectors(PackedCalls calls) {
   allow_next_kernel();
-  const uint32 lane = thread_index() % kWarp, unit = block_x() * (block_threads() / kWarp) + thread_index() / kWarp;
+  const uint32 index = unit_of_warp();
+  if (index >= calls.units) return;
+  const InputUnit unit = find_unit(calls, index);
   wait_for_previous_kernel();
-  if (unit >= calls.units) return;
-  uint32 n = 0;
-  while (n + 1 < calls.count && unit >= calls.call[n + 1].first_unit) ++n;
-  prepare_unit(calls.call[n], calls.x, unit - calls.call[n].first_unit, lane);
+  float x[4];
+#pragma unroll
+  for (uint32 w = 0; w < 4; ++w)
+    x[w] = unit.column(w) < calls.call[0].matrix.columns ? calls.x[(uint64)unit.token * calls.call[0].matrix.columns + unit.column(w)] : 0.0f;
+  round_unit(unit, x);
+}
+
+// The same after a norm of one token's row, which every block measures for itself.
+KERNEL LAUNCH_BOUNDS(kThreads) prepare_normalized(PackedCalls calls, InputNorm input) {
+  allow_next_kernel();
+  SHARED float scratch[kThreads / kWarp];
+  const uint32 index = unit_of_warp(), columns = calls.call[0].matrix.columns;
+  const InputUnit unit = find_unit(calls, index < calls.units ? index : calls.units - 1);
+  float gains[4];
+#pragma unroll
+  for (uint32 w = 0; w < 4; ++w) gains[w] = unit.column(w) < columns ? input.gain[unit.column(w)] : 0.0f;
+  wait_for_previous_kernel();
+  float x[4];
+#pragma unroll
+  for (uint32 w = 0; w < 4; ++w) x[w] = unit.column(w) < columns ? calls.x[unit.column(w)] : 0.0f;
+  const NormParts norm = measure_row(calls.x, columns, input.centered, input.epsilon, scratch);
+  if (index >= calls.units) return;
+  const bool keeps = unit.call == &calls.call[0] && unit.row_group == 0 && unit.plane == 0;
+#pragma unroll
+  for (uint32 w = 0; w < 4; ++w) {
+    if (unit.column(w) >= columns) continue;
+    x[w] = norm(x[w], gains[w], input.bias, unit.column(w));
+    if (keeps) input.out[unit.column(w)] = x[w];
+  }
+  round_unit(unit, x);
+}
+
+// The same after an activation.
+KERNEL LAUNCH_BOUNDS(kThreads) prepare_activated(PackedCalls calls, InputActivation input) {
+  allow_next_kernel();
+  const uint32 index = unit_of_warp(), columns = calls.call[0].matrix.columns;
+  if (index >= calls.units) return;
+  const InputUnit unit = find_unit(calls, index);
+  wait_for_previous_kernel();
+  float x[4];
+#pragma unroll
+  for (uint32 w = 0; w < 4; ++w) {
+    const uint64 at = (uint64)unit.token * columns + unit.column(w);
+    x[w] = unit.column(w) < columns ? activation(input.kind, calls.x[at]) : 0.0f;
+    if (input.up && unit.column(w) < columns) x[w] *= input.up[at];
+  }
+  round_unit(unit, x);
 }
 
 // The sums of 32 rows with one vector; lane (g, t) gets that of row g + 8 t.
@@ -174,12 +244,17 @@ DEVICE void multiply_tile(const PackedCalls& calls) {
     float sum = partial[warp][m][lane];
     for (uint32 w = 1; w < calls.k_warps; ++w) sum += partial[warp + w][m][lane];
     if (matrix.row_scales) sum = matrix.row_scales[row] * sum;
-    call.out[(uint64)(first_token + m) * matrix.rows + row] = sum;
+    const uint64 at = (uint64)(first_token + m) * matrix.rows + row;
+    if (call.residual) call.residual[at] += sum;
+    else call.out[at] = sum;
   }
 }
 
+// One token: 80 registers let three blocks of 8 warps share a multiprocessor, 64 four (_wide), which pays where the blocks are more
+// than one wave (benchmarks/results/2026-11-27-cuda-h100.md). Four tokens need what there is.
 #define PACKED_PRODUCT(planes) \
-  KERNEL LAUNCH_BOUNDS(512) packed_product_##planes##_1(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
+  KERNEL REGISTERS(80) packed_product_##planes##_1(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
+  KERNEL REGISTERS(64) packed_product_##planes##_wide(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
   KERNEL LAUNCH_BOUNDS(512) packed_product_##planes##_4(PackedCalls calls) { multiply_tile<planes, kTokens>(calls); }
 PACKED_PRODUCT(1)
 PACKED_PRODUCT(2)

@@ -13,7 +13,7 @@ constexpr unsigned kMaxPlanes = 8;
 constexpr unsigned kMaxWarps = 16;      // of a block that multiplies
 constexpr unsigned kTokens = 4;         // tokens that share one read of the weights
 constexpr unsigned kSlice = 128;        // positions of one attention block
-constexpr unsigned kMaxHead = 512;      // numbers of a query that are kept in shared memory
+constexpr unsigned kMaxHead = 512;      // numbers of a head whose new key and value fit shared memory
 constexpr unsigned kThreads = 256;      // of a block of an element-wise kernel, of normalize, and of attend
 
 // A packed matrix on the device. Units of 512 bytes, [tile of 32 rows][k-block][plane]; every row group starts a tile.
@@ -30,15 +30,30 @@ struct Packed {
 // One product of a launch: blocks first_block .. belong to it.
 struct PackedCall {
   Packed matrix;
+  float* residual;    // what the result is added to instead of being written, or null
   unsigned* vectors;  // [token][row group][k-block][plane][kVectorWords]
   float* factors;     // [token][row group][k-block][plane][2]: A / 32767, and q - kMagic as an integer
   float* out;         // tokens x rows
   unsigned first_block, first_unit;
 };
 
+// What is made of x before it is rounded, in the same launch; of one token.
+struct InputNorm {
+  const float *gain, *bias;
+  float* out;            // the whole normalized row, which may be read later
+  unsigned centered;
+  float epsilon;
+};
+struct InputActivation {
+  unsigned kind;         // Activation of core/float_math.h
+  unsigned reserved;
+  const float* up;       // factor, or null
+};
+
 struct PackedCalls {
   PackedCall call[kMaxCalls];
   unsigned count;
+  unsigned reserved;
   const float* x;        // tokens x columns
   unsigned tokens;
   unsigned units;        // of all calls and tokens, for prepare_vectors
@@ -60,12 +75,23 @@ struct Dense {
 
 struct Attention {
   const float *q, *k, *v;
-  void *keys, *values;  // [key/value head][position of capacity][head size]
+  void *keys, *values;     // [key/value head][position of capacity][head size]
   float* out;
-  float* partial;       // [row][head][slice][2 + head size]: largest score, sum, weighted values
-  const float* slopes;  // [heads], or null
-  unsigned heads, kv_heads, head_size, capacity, position, rows, window, first_slice, slices, half_cache;
+  float* partial;          // [row][head][slice][2 + head size]: largest score, sum, weighted values
+  unsigned* ended;         // [row][head]: blocks that have ended; zeros before and after a launch
+  const float* slopes;     // [heads], or null
+  const float* angles;     // of the one row, when q and k are still to be rotated, or null
+  const unsigned* origin;  // added to `position`, or null
+  unsigned heads, kv_heads, head_size, rotary_size, capacity, position, rows, window, first_slice, slices;
+  unsigned half_cache, append;  // append: attend_slice also stores the one new position
   float scale, cap;
+};
+
+struct Basis {
+  const float *x, *signs, *matrix;  // x: one row per block; matrix: size x size
+  float* out;
+  unsigned size, width;             // hidden = size x width
+  float* room;                      // a row per block, for rows that do not fit shared memory
 };
 
 }  // namespace shiftadd_cuda

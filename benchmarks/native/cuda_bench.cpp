@@ -139,13 +139,14 @@ bool run(CudaDevice& device, uint32_t rows, uint32_t columns, uint32_t planes, c
       linear.multiply_part(part, plan, {copies[static_cast<size_t>(i) % used].get(), output}, input, options.tokens);
     });
   };
-  const ProductPlan usual = plan_product(*copies[0]->packed());
+  const ProductPlan usual = plan_product(*copies[0]->packed(), copies[0]->packed()->tiles, device.multiprocessors());
   std::vector<ProductPlan> plans = {usual};
   if (options.layouts)
     for (uint32_t tile_warps = 1; tile_warps <= 4; tile_warps *= 2)
       for (uint32_t k_warps = 1; k_warps * tile_warps <= shiftadd_cuda::kMaxWarps; k_warps *= 2)
-        if (tile_warps * k_warps >= 4 && (tile_warps != usual.tile_warps || k_warps != usual.k_warps))
-          plans.push_back({tile_warps, k_warps});
+        for (const bool wide : {false, true})
+          if (tile_warps * k_warps >= 4 && (tile_warps != usual.tile_warps || k_warps != usual.k_warps || wide != usual.wide))
+            plans.push_back({k_warps, tile_warps, wide});
   for (const ProductPlan& plan : plans) {
     const double both = time_part(PackedLinear::Part::both, plan, copies.size());
     const double product = time_part(PackedLinear::Part::product, plan, copies.size());
@@ -155,11 +156,11 @@ bool run(CudaDevice& device, uint32_t rows, uint32_t columns, uint32_t planes, c
       return false;
     }
     std::printf("{\"device\": \"%s\", \"rows\": %u, \"columns\": %u, \"planes\": %u, \"group_rows\": %u, \"group_columns\": %u, "
-                "\"tokens\": %u, \"tile_warps\": %u, \"k_warps\": %u, \"usual\": %s, \"bytes\": %zu, \"us\": %.3f, "
+                "\"tokens\": %u, \"tile_warps\": %u, \"k_warps\": %u, \"wide\": %s, \"usual\": %s, \"bytes\": %zu, \"us\": %.3f, "
                 "\"product_us\": %.3f, \"read_us\": %.3f, \"resident_us\": %.3f, \"fraction\": %.3f, \"product_fraction\": %.3f, "
                 "\"gigabytes_per_second\": %.0f}\n",
                 device.name().c_str(), rows, columns, planes, matrix.shape.group_rows, options.group_columns, options.tokens,
-                plan.tile_warps, plan.k_warps, &plan == &plans[0] ? "true" : "false", bytes, both, product, read, resident,
+                plan.tile_warps, plan.k_warps, plan.wide ? "true" : "false", &plan == &plans[0] ? "true" : "false", bytes, both, product, read, resident,
                 read / both, read / product, static_cast<double>(bytes) / both / 1e3);
     std::fflush(stdout);
   }

@@ -29,6 +29,7 @@ struct alignas(16) uint4 {
 #define DEVICE_MEMBER inline
 #define SHARED static  // blocks run one after the other
 #define LAUNCH_BOUNDS(threads)
+#define REGISTERS(count)
 
 namespace emulation {
 
@@ -102,5 +103,8 @@ DEVICE uint4 stream_load(const uint4* address) {
   return *address;
 }
 DEVICE uint2 load_pair(const uint2* address) { return *address; }
+DEVICE void publish_results() {}
+DEVICE uint32 add_one(uint32* counter) { return (*counter)++; }
+DEVICE float load_shared_result(const float* address) { return *address; }
 DEVICE void allow_next_kernel() {}
 DEVICE void wait_for_previous_kernel() {}

@@ -108,7 +108,7 @@ inline std::vector<float> multiply(Backend& backend, const Weights& weights, con
   const Floats in(backend, x);
   Floats out(backend, std::vector<float>(size_t{tokens} * weights.rows(), -1.0f));
   const LinearCall calls[] = {{&weights, out}};
-  backend.begin(tokens);
+  backend.begin(tokens, 0);
   backend.linear(calls, in, tokens);
   backend.end();
   return out.read();
