@@ -1,5 +1,9 @@
 #include "backends/cuda/cuda_device.h"
 
+#include <cstring>
+
+#include "backends/cuda/parameters.h"
+
 namespace shiftadd {
 namespace {
 
@@ -62,7 +66,8 @@ Status CudaDevice::load_kernels() {
     if (status.ok()) {
       // Kernels of an older architecture, which the driver may compile from PTX for a newer GPU, do not wait for each other.
       programmatic_ = best->capability >= kProgrammaticCapability;
-      return status;
+      store_words_ = kernel("store_words");
+      return failure_;
     }
   }
   return status;
@@ -102,6 +107,13 @@ void CudaDevice::clear(CudaAddress address, size_t bytes) {
 
 void CudaDevice::upload(const void* host, CudaAddress to, size_t bytes) {
   enter();
+  if (bytes > 0 && bytes <= shiftadd_cuda::kSmallWords * sizeof(unsigned) && bytes % sizeof(unsigned) == 0) {
+    shiftadd_cuda::SmallUpload small{};
+    small.to = reinterpret_cast<unsigned*>(to);
+    small.count = static_cast<unsigned>(bytes / sizeof(unsigned));
+    std::memcpy(small.words, host, bytes);
+    return launch(store_words_, {1}, shiftadd_cuda::kThreads, small);
+  }
   // From pageable memory the driver takes its copy before it returns, so `host` may change afterwards.
   if (failure_.ok() && bytes > 0) keep(driver_.copy_to_device(to, host, bytes, stream_), "copying to the GPU");
 }

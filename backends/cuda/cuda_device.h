@@ -32,6 +32,7 @@ class CudaDevice {
   Status allocate(size_t bytes, CudaAddress* out);
   void release(CudaAddress address);
   void clear(CudaAddress address, size_t bytes);
+  // Whole words, when they are few.
   void upload(const void* host, CudaAddress to, size_t bytes);
   // Waits for everything before.
   void download(CudaAddress from, void* host, size_t bytes);
@@ -81,6 +82,7 @@ class CudaDevice {
   CudaContext context_ = nullptr;
   CudaStream stream_ = nullptr;
   CudaModule module_ = nullptr;
+  CudaFunction store_words_ = nullptr;
   std::string name_;
   LaunchList step_;
   StepGraphs graphs_;

@@ -14,7 +14,7 @@ using namespace shiftadd_cuda;
 constexpr uint32_t kRepackThreads = 256;
 // Warps of one product that fill a large GPU: 16 to 27 on each of 132 multiprocessors (design measurements on an H200).
 constexpr uint32_t kWantedWarps = 2048;
-constexpr uint32_t kResidentWarps = 24;  // that 80 registers each let run on a multiprocessor
+constexpr uint32_t kResidentWarps = 24;  // of 80 registers, on a multiprocessor
 
 template <class T>
 const T* device_pointer(CudaAddress address) {
@@ -96,12 +96,14 @@ ProductPlan plan_product(const Packed& matrix, uint32_t tiles, int multiprocesso
   while (plan.k_warps < kMaxWarps && plan.k_warps * 2 <= matrix.k_blocks && matrix.tiles * plan.k_warps < kWantedWarps)
     plan.k_warps *= 2;
   const uint32_t count = static_cast<uint32_t>(multiprocessors);
-  plan.wide = tiles * plan.k_warps > count * kResidentWarps;
   // Tiles of the fullest multiprocessor; among equal ones the largest block: its warps read the same activations, from the first
   // cache after the first of them.
   const auto fullest = [&](uint32_t tile_warps) { return ((tiles + tile_warps - 1) / tile_warps + count - 1) / count * tile_warps; };
   for (uint32_t tile_warps = 2; tile_warps * plan.k_warps <= kMaxWarps; tile_warps *= 2)
     if (fullest(tile_warps) <= fullest(plan.tile_warps)) plan.tile_warps = tile_warps;
+  // More blocks than 80 registers let run at once.
+  const uint32_t blocks = (tiles + plan.tile_warps - 1) / plan.tile_warps;
+  plan.wide = blocks > count * (kResidentWarps / (plan.tile_warps * plan.k_warps));
   return plan;
 }
 

@@ -201,6 +201,11 @@ KERNEL LAUNCH_BOUNDS(kThreads) gram(const float* x, uint32 rows, uint32 columns,
   h[(uint64)i * columns + j] = sum;
 }
 
+KERNEL LAUNCH_BOUNDS(kThreads) store_words(SmallUpload upload) {
+  begin_kernel();
+  if (thread_index() < upload.count) upload.to[thread_index()] = upload.words[thread_index()];
+}
+
 // ---- results ----
 
 // out[m] = ln softmax(logits[m])[targets[m]]; NaN where a logit is not finite.
@@ -226,14 +231,21 @@ KERNEL LAUNCH_BOUNDS(1024) find_largest(const float* values, uint32 count, uint3
   begin_kernel();
   SHARED float best[32];
   SHARED uint32 places[32];
+  constexpr uint32 kAtOnce = 16;  // loads before the first is used
   float largest = float_of(0xff800000u);
   uint32 place = ~0u, outside = 0;
-  for (uint32 i = thread_index(); i < count; i += block_threads()) {
-    const float value = values[i];
-    outside |= (bits_of(value) & 0x7f800000u) == 0x7f800000u;
-    if (value > largest) {
-      largest = value;
-      place = i;
+  for (uint32 first = thread_index(); first < count; first += kAtOnce * block_threads()) {
+    float held[kAtOnce];
+#pragma unroll
+    for (uint32 i = 0; i < kAtOnce; ++i) held[i] = first + i * block_threads() < count ? values[first + i * block_threads()] : largest;
+#pragma unroll
+    for (uint32 i = 0; i < kAtOnce; ++i) {
+      if (first + i * block_threads() >= count) continue;
+      outside |= (bits_of(held[i]) & 0x7f800000u) == 0x7f800000u;
+      if (held[i] > largest) {
+        largest = held[i];
+        place = first + i * block_threads();
+      }
     }
   }
   const auto take = [&](float value, uint32 from) {

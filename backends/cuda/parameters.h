@@ -61,6 +61,14 @@ struct PackedCalls {
   unsigned k_warps;      // warps that share the k-blocks of a tile
 };
 
+// A few words that the host sends as arguments: a copy would cost more time than the launch.
+constexpr unsigned kSmallWords = 256;
+struct SmallUpload {
+  unsigned* to;
+  unsigned count, reserved;
+  unsigned words[kSmallWords];
+};
+
 struct Repack {
   const unsigned char* file;  // the planes as in core/packed_matrix.h
   unsigned* planes;

@@ -120,6 +120,22 @@ void test_results(const Devices& devices) {
   tap::check(error_of(sums[1], sums[0]) < 1e-6, "second moments");
 }
 
+void test_largest(const Devices& devices) {
+  const float infinity = INFINITY;
+  for (const size_t count : {size_t{1}, size_t{31}, size_t{1024}, size_t{1025}, size_t{17000}}) {
+    std::vector<float> values = activations(count, count + 60);
+    values[count / 2] = values[count - 1] = 1000;  // the first of equal ones
+    for (Backend* backend : {devices.cpu.get(), devices.cuda.get()})
+      tap::check(backend->largest(Floats(*backend, values), count) == static_cast<int32_t>(count / 2),
+                 std::string("largest of ") + std::to_string(count) + (backend == devices.cuda.get() ? " on cuda" : " on the cpu"));
+    for (const float bad : {NAN, infinity, -infinity}) {
+      values[count / 3] = bad;
+      for (Backend* backend : {devices.cpu.get(), devices.cuda.get()})
+        if (backend->largest(Floats(*backend, values), count) != -1) tap::check(false, "a number that is not finite is found");
+    }
+  }
+}
+
 void test_attention(const Devices& devices, KvType type) {
   std::unique_ptr<Backend> cpu, cuda;
   CpuOptions cpu_options;
@@ -184,6 +200,7 @@ int main(int, char** arguments) {
   test_dense(devices);
   test_elementwise(devices);
   test_results(devices);
+  test_largest(devices);
   test_attention(devices, KvType::f32);
   test_attention(devices, KvType::f16);
   return tap::finish();

@@ -158,6 +158,55 @@ void test_embedding(const Devices& devices) {
   }
 }
 
+// One row through operations that are joined into one launch when nothing comes between them, and by themselves, which a download
+// after each of them makes sure of.
+void test_joined(const Devices& devices) {
+  for (const PackedShape& shape : {PackedShape{96, 300, 2, 32, 8, 1, true}, PackedShape{300, 96, 3, 96, 1, 1, false}}) {
+    const uint32_t rows = shape.rows, columns = shape.columns;
+    const RandomMatrix matrix(shape, 70);
+    std::vector<std::vector<float>> results[2];
+    for (const bool apart : {false, true}) {
+      Backend& cuda = *devices.cuda;
+      const std::unique_ptr<Weights> weights = prepared(cuda, matrix);
+      const Floats x(cuda, activations(columns, 71)), gain(cuda, activations(columns, 72)), bias(cuda, activations(columns, 73)),
+          up(cuda, activations(columns, 74)), sum(cuda, activations(rows, 75)), normed(cuda, columns),
+          out(cuda, std::vector<float>(rows, -1.0f)), second(cuda, std::vector<float>(rows, -1.0f));
+      const auto pause = [&] {
+        if (apart) sum.read();
+      };
+      for (const bool centered : {false, true}) {
+        cuda.normalize(x, {gain, centered ? Buffer(bias) : Buffer{}, centered, 1e-5f}, 1, columns, normed);
+        pause();
+        const LinearCall calls[] = {{weights.get(), out}};
+        cuda.linear(calls, normed, 1);
+        pause();
+        cuda.add(sum, out, rows);
+        results[apart].push_back(sum.read());
+        results[apart].push_back(normed.read());
+        const LinearCall both[] = {{weights.get(), out}, {weights.get(), second}};
+        cuda.normalize(x, {gain, {}, centered, 1e-5f}, 1, columns, normed);
+        pause();
+        cuda.linear(both, normed, 1);
+        results[apart].push_back(out.read());
+        results[apart].push_back(second.read());
+      }
+      for (const bool gated : {true, false}) {
+        const Floats gate(cuda, activations(columns, 76));
+        cuda.activate(Activation::silu, gate, gated ? Buffer(up) : Buffer{}, columns);
+        pause();
+        const LinearCall calls[] = {{weights.get(), out}};
+        cuda.linear(calls, gate, 1);
+        pause();
+        cuda.add(sum, out, rows);
+        results[apart].push_back(sum.read());
+      }
+    }
+    tap::check(results[0].size() == results[1].size() &&
+                   std::equal(results[0].begin(), results[0].end(), results[1].begin(), same_bits),
+               "operations in one launch: the same bits as by themselves, " + name_of(shape));
+  }
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -167,5 +216,6 @@ int main(int, char** arguments) {
   test_several(devices);
   test_special_inputs(devices);
   test_embedding(devices);
+  test_joined(devices);
   return tap::finish();
 }
