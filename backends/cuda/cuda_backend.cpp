@@ -22,6 +22,7 @@ using namespace shiftadd_cuda;
 
 constexpr int kMaxThreads = 64;
 constexpr unsigned kWideThreads = 1024;  // of a kernel that has one block per row
+constexpr size_t kLargestBlocks = 64;    // that look for the largest number together
 constexpr uint32_t kReplayedRows = 8;    // of a step that is worth a graph: decode, with or without a draft
 constexpr size_t kPartialBytes = size_t{64} << 20;  // of attention parts; more rows than fit are computed one after the other
 constexpr size_t kReadBytes = size_t{256} << 20;    // of the buffer whose reading is measured: more than any cache
@@ -38,7 +39,7 @@ class CudaBackend final : public Backend {
  public:
   CudaBackend(std::unique_ptr<CudaDevice> device, KvType kv_type, int threads)
       : device_(std::move(device)), kv_type_(kv_type), pool_(threads), linear_(*device_), tokens_(*device_), origin_(*device_),
-        partial_(*device_), ended_(*device_), results_(*device_), basis_(*device_), rotation_(*device_), read_(*device_) {
+        partial_(*device_), ended_(*device_), results_(*device_), largest_room_(*device_), basis_(*device_), rotation_(*device_), read_(*device_) {
     for (const auto& [function, name] : std::initializer_list<std::pair<CudaFunction*, const char*>>{
              {&embed_packed_, "embed_packed"}, {&embed_dense_, "embed_dense"}, {&normalize_, "normalize"},
              {&rotate_, "rotate"}, {&append_, "append_kv"}, {&attend_, "attend_slice"}, {&largest_, "find_largest"},
@@ -243,10 +244,12 @@ class CudaBackend final : public Backend {
 
   int32_t largest(Buffer values, size_t count) override {
     settle();
-    const CudaAddress result = results_.reserve(sizeof(int32_t));
-    device_->launch(largest_, {1}, kWideThreads, values.data, static_cast<uint32_t>(count), pointer_to<uint32_t>(result));
+    const size_t blocks = std::min(blocks_of(count, kWideThreads), kLargestBlocks);
+    unsigned* room = pointer_to<unsigned>(largest_room_.reserve_cleared((2 + 2 * kLargestBlocks) * sizeof(unsigned)));
+    const FindLargest find{values.data, reinterpret_cast<float*>(room + 2), room + 1, room, static_cast<uint32_t>(count), 0};
+    device_->launch(largest_, {blocks}, kWideThreads, find);
     int32_t index = -1;
-    device_->download(result, &index, sizeof index);
+    device_->download(largest_room_.address(), &index, sizeof index);
     return device_->failure().ok() ? index : -1;
   }
 
@@ -367,7 +370,7 @@ class CudaBackend final : public Backend {
   KvType kv_type_;
   ThreadPool pool_;
   PackedLinear linear_;
-  DeviceScratch tokens_, origin_, partial_, ended_, results_, basis_, rotation_, read_;
+  DeviceScratch tokens_, origin_, partial_, ended_, results_, largest_room_, basis_, rotation_, read_;
   std::optional<HeldNorm> held_norm_;
   std::optional<HeldActivation> held_activation_;
   std::optional<HeldProduct> held_product_;

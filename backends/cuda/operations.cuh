@@ -226,54 +226,69 @@ KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int3
     out[block_x()] = outside > 0 ? float_of(0x7fc00000u) : (line[targets[block_x()]] - largest) - natural_logarithm(sum);
 }
 
-// The index of the largest number, the first of equal ones; all bits set where one is not finite. One block.
-KERNEL LAUNCH_BOUNDS(1024) find_largest(const float* values, uint32 count, uint32* out) {
+// A number and where it stands; of equal ones the first is the larger.
+struct Place {
+  float value;
+  uint32 index;
+  DEVICE_MEMBER void take(float other, uint32 from) {
+    if (other > value || (other == value && from < index)) {
+      value = other;
+      index = from;
+    }
+  }
+};
+
+// The index of the largest number, the first of equal ones; all bits set where one is not finite, which counts as larger than all.
+// Every block leaves its own in `parts`, the last one to end joins them.
+KERNEL LAUNCH_BOUNDS(1024) find_largest(FindLargest a) {
   begin_kernel();
-  SHARED float best[32];
+  SHARED float values[32];
   SHARED uint32 places[32];
-  constexpr uint32 kAtOnce = 16;  // loads before the first is used
-  float largest = float_of(0xff800000u);
-  uint32 place = ~0u, outside = 0;
-  for (uint32 first = thread_index(); first < count; first += kAtOnce * block_threads()) {
+  constexpr uint32 kAtOnce = 8;  // loads before the first is used
+  const uint32 thread = thread_index(), warps = block_threads() / kWarp, stride = grid_x() * block_threads();
+  Place best{float_of(0xff800000u), ~0u};
+  for (uint32 first = block_x() * block_threads() + thread; first < a.count; first += kAtOnce * stride) {
     float held[kAtOnce];
 #pragma unroll
-    for (uint32 i = 0; i < kAtOnce; ++i) held[i] = first + i * block_threads() < count ? values[first + i * block_threads()] : largest;
+    for (uint32 i = 0; i < kAtOnce; ++i) held[i] = a.values[first + i * stride < a.count ? first + i * stride : first];
 #pragma unroll
-    for (uint32 i = 0; i < kAtOnce; ++i) {
-      if (first + i * block_threads() >= count) continue;
-      outside |= (bits_of(held[i]) & 0x7f800000u) == 0x7f800000u;
-      if (held[i] > largest) {
-        largest = held[i];
-        place = first + i * block_threads();
+    for (uint32 i = 0; i < kAtOnce; ++i)
+      if (first + i * stride < a.count) {
+        if ((bits_of(held[i]) & 0x7f800000u) == 0x7f800000u) best = {float_of(0x7f800000u), ~0u};
+        else if (held[i] > best.value) best = {held[i], first + i * stride};
       }
-    }
   }
-  const auto take = [&](float value, uint32 from) {
-    if (value > largest || (value == largest && from < place)) {
-      largest = value;
-      place = from;
+  const auto join_warp = [&] {
+    for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) {
+      const float value = shuffle_xor(best.value, mask);
+      best.take(value, shuffle_xor(best.index, mask));
     }
   };
-  outside = warp_max(outside);
-  for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) {
-    const float value = shuffle_xor(largest, mask);
-    take(value, shuffle_xor(place, mask));
-  }
-  const uint32 warp = thread_index() / kWarp, warps = block_threads() / kWarp;
-  if (thread_index() % kWarp == 0) {
-    best[warp] = outside ? float_of(0x7f800000u) : largest;
-    places[warp] = outside ? ~0u : place;
+  join_warp();
+  if (thread % kWarp == 0) {
+    values[thread / kWarp] = best.value;
+    places[thread / kWarp] = best.index;
   }
   synchronize_block();
-  if (thread_index() > 0) return;
-  for (uint32 w = 1; w < warps; ++w) {
-    if (best[0] == float_of(0x7f800000u)) break;
-    if (best[w] > best[0] || (best[w] == best[0] && places[w] < places[0])) {
-      best[0] = best[w];
-      places[0] = places[w];
-    }
+  if (thread >= kWarp) return;  // the first warp goes on
+  best = thread < warps ? Place{values[thread], places[thread]} : Place{float_of(0xff800000u), ~0u};
+  join_warp();
+  uint32 last = 0;
+  if (thread == 0) {
+    a.parts[2 * block_x()] = best.value;
+    a.parts[2 * block_x() + 1] = float_of(best.index);
+    publish_results();
+    last = add_one(a.ended) == grid_x() - 1;
   }
-  *out = places[0];
+  if (warp_max(last) == 0) return;
+  publish_results();
+  best = {float_of(0xff800000u), ~0u};
+  for (uint32 block = thread; block < grid_x(); block += kWarp)
+    best.take(load_shared_result(a.parts + 2 * block), bits_of(load_shared_result(a.parts + 2 * block + 1)));
+  join_warp();
+  if (thread > 0) return;
+  *a.out = best.index;
+  *a.ended = 0;  // for the next launch
 }
 
 // Reads memory as fast as it delivers: the roofline of a decode step. A word is written only if the sum is one that it never

@@ -241,8 +241,13 @@ DEVICE void multiply_tile(const PackedCalls& calls) {
   const uint32 row = row_group * matrix.group_rows + local;
   if (k_warp != 0 || local >= matrix.group_rows || row >= matrix.rows) return;
   for (uint32 m = 0; m < kCount && first_token + m < calls.tokens; ++m) {
-    float sum = partial[warp][m][lane];
-    for (uint32 w = 1; w < calls.k_warps; ++w) sum += partial[warp + w][m][lane];
+    float sums_of_warps[kMaxWarps];
+#pragma unroll
+    for (uint32 w = 0; w < kMaxWarps; ++w) sums_of_warps[w] = w < calls.k_warps ? partial[warp + w][m][lane] : 0.0f;
+    float sum = sums_of_warps[0];
+#pragma unroll
+    for (uint32 w = 1; w < kMaxWarps; ++w)
+      if (w < calls.k_warps) sum += sums_of_warps[w];
     if (matrix.row_scales) sum = matrix.row_scales[row] * sum;
     const uint64 at = (uint64)(first_token + m) * matrix.rows + row;
     if (call.residual) call.residual[at] += sum;

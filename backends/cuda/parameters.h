@@ -95,6 +95,14 @@ struct Attention {
   float scale, cap;
 };
 
+struct FindLargest {
+  const float* values;
+  float* parts;     // [block][2]: a number, and its index as bits
+  unsigned* ended;  // blocks that have ended; 0 before and after a launch
+  unsigned* out;
+  unsigned count, reserved;
+};
+
 struct Basis {
   const float *x, *signs, *matrix;  // x: one row per block; matrix: size x size
   float* out;
