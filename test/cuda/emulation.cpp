@@ -196,17 +196,38 @@ const std::map<std::string, Entry>& kernels() {
 
 using shiftadd::CudaAddress;
 
-EXPORT int cuInit(unsigned) { return 0; }
+// SHIFTADD_EMULATION_FAULT="<function> <n> <code>": the n-th call of the function from then on fails with the code, and prints a line.
+static int fault(const char* name) {
+  static std::string wanted;
+  static int left = 0, code = 0;
+  const char* value = std::getenv("SHIFTADD_EMULATION_FAULT");
+  if (value == nullptr) value = "";
+  if (wanted != value) {
+    wanted = value;
+    left = code = 0;
+    char function[64] = {};
+    if (std::sscanf(value, "%63s %d %d", function, &left, &code) != 3) left = 0;
+  }
+  if (left == 0 || wanted.compare(0, std::string(name).size() + 1, std::string(name) + " ") != 0) return 0;
+  if (--left > 0) return 0;
+  setenv("SHIFTADD_EMULATION_FAULT_HIT", "1", 1);
+  return code;
+}
+#define FAULT(name) \
+  if (const int code = fault(name)) return code
+
+EXPORT int cuInit(unsigned) { return fault("cuInit"); }
 EXPORT int cuDriverGetVersion(int* version) { return *version = 12060, 0; }
 EXPORT int cuGetErrorString(int, const char** text) { return *text = "emulated error", 0; }
 EXPORT int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 EXPORT int cuDeviceGet(int* device, int index) { return *device = index, 0; }
 EXPORT int cuDeviceGetName(char* name, int size, int) { return std::snprintf(name, static_cast<size_t>(size), "emulation"), 0; }
 EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 8 : attribute == 76 ? 0 : 4, 0; }
-EXPORT int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &emulation::fibers, 0; }
+EXPORT int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &emulation::fibers, fault("cuDevicePrimaryCtxRetain"); }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 EXPORT int cuCtxSetCurrent(void*) { return 0; }
 EXPORT int cuMemAlloc_v2(CudaAddress* address, size_t bytes) {
+  FAULT("cuMemAlloc_v2");
   void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
   if (memory == nullptr) return 2;
   std::memset(memory, 0xff, bytes);  // NaN: what was never written shows
@@ -215,22 +236,26 @@ EXPORT int cuMemAlloc_v2(CudaAddress* address, size_t bytes) {
 }
 EXPORT int cuMemFree_v2(CudaAddress address) { return std::free(reinterpret_cast<void*>(address)), 0; }
 EXPORT int cuMemsetD8Async(CudaAddress to, unsigned char value, size_t bytes, void*) {
+  FAULT("cuMemsetD8Async");
   if (bytes == 0) return 1;  // whether a driver takes this is not documented
   return std::memset(reinterpret_cast<void*>(to), value, bytes), 0;
 }
 EXPORT int cuMemcpyHtoDAsync_v2(CudaAddress to, const void* from, size_t bytes, void*) {
+  FAULT("cuMemcpyHtoDAsync_v2");
   return std::memcpy(reinterpret_cast<void*>(to), from, bytes), 0;
 }
 EXPORT int cuMemcpyDtoHAsync_v2(void* to, CudaAddress from, size_t bytes, void*) {
+  FAULT("cuMemcpyDtoHAsync_v2");
   return std::memcpy(to, reinterpret_cast<void*>(from), bytes), 0;
 }
-EXPORT int cuStreamCreate(void** stream, unsigned) { return *stream = &emulation::fibers, 0; }
-EXPORT int cuStreamSynchronize(void*) { return 0; }
+EXPORT int cuStreamCreate(void** stream, unsigned) { return *stream = &emulation::fibers, fault("cuStreamCreate"); }
+EXPORT int cuStreamSynchronize(void*) { return fault("cuStreamSynchronize"); }
 EXPORT int cuStreamDestroy_v2(void*) { return 0; }
-EXPORT int cuModuleLoadData(void** module, const void*) { return *module = &emulation::fibers, 0; }
+EXPORT int cuModuleLoadData(void** module, const void*) { return *module = &emulation::fibers, fault("cuModuleLoadData"); }
 EXPORT int cuModuleUnload(void*) { return 0; }
 EXPORT int cuModuleGetFunction(const void** function, void*, const char* name) {
   const auto found = emulation::kernels().find(name);
+  FAULT("cuModuleGetFunction");
   if (found == emulation::kernels().end()) return 500;
   *function = &found->second;
   return 0;
@@ -242,15 +267,28 @@ using Graph = std::vector<std::function<void()>>;
 static Graph* capture = nullptr;
 
 EXPORT int cuLaunchKernelEx(const shiftadd::CudaLaunch* launch, const void* function, void** arguments, void**) {
+  FAULT("cuLaunchKernelEx");
   std::function<void()> run = (*static_cast<const emulation::Entry*>(function))(*launch, arguments);
   if (capture != nullptr) capture->push_back(std::move(run));
   else run();
   return 0;
 }
-EXPORT int cuStreamBeginCapture_v2(void*, int) { return capture = new Graph(), 0; }
-EXPORT int cuStreamEndCapture(void*, Graph** graph) { return *graph = std::exchange(capture, nullptr), 0; }
-EXPORT int cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, unsigned long long) { return *exec = new Graph(*graph), 0; }
+EXPORT int cuStreamBeginCapture_v2(void*, int) {
+  FAULT("cuStreamBeginCapture_v2");
+  return capture = new Graph(), 0;
+}
+EXPORT int cuStreamEndCapture(void*, Graph** graph) {
+  *graph = std::exchange(capture, nullptr);
+  const int code = fault("cuStreamEndCapture");
+  if (code != 0) delete std::exchange(*graph, nullptr);
+  return code;
+}
+EXPORT int cuGraphInstantiateWithFlags(Graph** exec, Graph* graph, unsigned long long) {
+  FAULT("cuGraphInstantiateWithFlags");
+  return *exec = new Graph(*graph), 0;
+}
 EXPORT int cuGraphLaunch(Graph* exec, void*) {
+  FAULT("cuGraphLaunch");
   for (const auto& run : *exec) run();
   return 0;
 }
