@@ -7,6 +7,7 @@ constexpr int kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor
 constexpr int kFirstCapability = 80;        // the binary matrix instruction with AND
 constexpr int kProgrammaticCapability = 90; // griddepcontrol, which device.cuh compiles from here on
 constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING
+constexpr int kMaxSharedBytes = 8;          // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 // An image of a chip that is not a plug-in card fits that chip alone, and the chip takes no other.
 bool is_embedded(int capability) { return capability == 87 || capability == 110; }
@@ -123,14 +124,20 @@ CudaFunction CudaDevice::kernel(const char* name) {
   return function;
 }
 
-void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned threads, void** arguments) {
+void CudaDevice::allow_shared_memory(CudaFunction function, unsigned bytes) {
+  enter();
+  if (failure_.ok())
+    keep(driver_.set_function_attribute(function, kMaxSharedBytes, static_cast<int>(bytes)), "asking the GPU for shared memory");
+}
+
+void CudaDevice::launch_pointers(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void** arguments) {
   enter();
   if (!failure_.ok() || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   CudaLaunchAttribute attribute{};
   attribute.id = kProgrammaticSerialization;
   attribute.allowed = 1;
-  CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1, 0,
-                    stream_, &attribute, programmatic_ ? 1u : 0u};
+  CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1,
+                    shared_bytes, stream_, &attribute, programmatic_ ? 1u : 0u};
   keep(driver_.launch(&launch, function, arguments, nullptr), "starting a kernel on the GPU");
 }
 

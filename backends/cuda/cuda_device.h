@@ -49,9 +49,15 @@ class CudaDevice {
   // Kernels of a stream overlap: device.cuh says what they may do before they wait for each other.
   template <class... Arguments>
   void launch(CudaFunction function, Grid grid, unsigned threads, Arguments... arguments) {
-    void* pointers[] = {&arguments...};
-    launch_pointers(function, grid, threads, pointers);
+    launch_shared(function, grid, threads, 0, arguments...);
   }
+  // With shared memory of a size that the launch decides; allow_shared_memory before, for more than 48 KB.
+  template <class... Arguments>
+  void launch_shared(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, Arguments... arguments) {
+    void* pointers[] = {&arguments...};
+    launch_pointers(function, grid, threads, shared_bytes, pointers);
+  }
+  void allow_shared_memory(CudaFunction function, unsigned bytes);
 
   const CudaDriver& driver() const { return driver_; }
   CudaStream stream() const { return stream_; }
@@ -63,7 +69,7 @@ class CudaDevice {
 
  private:
   Status load_kernels();
-  void launch_pointers(CudaFunction function, Grid grid, unsigned threads, void** arguments);
+  void launch_pointers(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void** arguments);
 
   CudaDriver driver_;
   int device_ = 0, capability_ = 0, multiprocessors_ = 0;

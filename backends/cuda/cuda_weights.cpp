@@ -14,6 +14,7 @@ using namespace shiftadd_cuda;
 constexpr uint32_t kRepackThreads = 256;
 // Warps of one product that fill a large GPU: 16 to 27 on each of 132 multiprocessors (design measurements on an H200).
 constexpr uint32_t kWantedWarps = 2048;
+constexpr uint32_t kManyTokens = 9;  // two reads of the weights for four tokens each are cheaper up to here
 
 template <class T>
 const T* device_pointer(CudaAddress address) {
@@ -96,6 +97,39 @@ ProductPlan plan_product(const Packed& matrix) {
     plan.k_warps *= 2;
   // Warps of a block that have the same columns read the same activations, from the first cache after the first of them.
   while (plan.tile_warps * plan.k_warps < 8 && matrix.tiles / (plan.tile_warps * 2) >= 256) plan.tile_warps *= 2;
+  return plan;
+}
+
+uint32_t PrefillPlan::tokens() const { return token_warps * (wide ? kWideGroups : kNarrowGroups) * kGroupTokens; }
+
+uint32_t PrefillPlan::blocks(const Packed& matrix) const {
+  return matrix.row_groups * ((matrix.tiles_per_group + tiles() - 1) / tiles());
+}
+
+// Two units of activations, and the totals of every warp.
+uint32_t PrefillPlan::shared_bytes() const {
+  const uint32_t totals = tiles() * kTileRows * tokens();
+  return (2 * (tokens() / kGroupTokens) * kGroupWords + totals) * sizeof(uint32_t);
+}
+
+PrefillPlan plan_prefill(const Packed& matrix, uint32_t tokens, uint32_t multiprocessors) {
+  PrefillPlan plan;
+  plan.many = tokens >= kManyTokens;
+  // Wide where it fills the GPU with half a block per multiprocessor: half as many instructions for the same work as narrow.
+  PrefillPlan wide;
+  wide.wide = true;
+  wide.token_warps = tokens > kWideGroups * kGroupTokens ? 2 : 1;
+  wide.tile_warps = std::clamp((matrix.tiles_per_group + kWideTiles - 1) / kWideTiles, 1u, kPrefillWarps / 2);
+  const size_t blocks = size_t{wide.blocks(matrix)} * ((tokens + wide.tokens() - 1) / wide.tokens());
+  if (matrix.tiles_per_group > 1 && 2 * blocks >= multiprocessors) {
+    wide.many = plan.many;
+    return wide;
+  }
+  plan.token_warps = tokens > kNarrowGroups * kGroupTokens ? 2 : 1;
+  plan.tile_warps = std::min(matrix.tiles_per_group, kPrefillWarps / plan.token_warps);
+  // Few blocks: smaller ones.
+  while (plan.tile_warps > 1 && plan.blocks(matrix) * ((tokens + plan.tokens() - 1) / plan.tokens()) < 2 * multiprocessors)
+    plan.tile_warps = (plan.tile_warps + 1) / 2;
   return plan;
 }
 

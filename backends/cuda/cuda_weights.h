@@ -62,4 +62,17 @@ struct ProductPlan {
 };
 ProductPlan plan_product(const shiftadd_cuda::Packed& matrix);
 
+// How a product with many tokens is laid over the GPU. Its bits are those of the ProductPlan; this decides only the time.
+struct PrefillPlan {
+  bool many = false;         // else the product for few tokens is faster
+  bool wide = false;         // packed_prefill_wide, else _narrow
+  uint32_t tile_warps = 1;   // of a block: side by side over the rows of a group
+  uint32_t token_warps = 1;  // and over the tokens
+  uint32_t tiles() const { return tile_warps * (wide ? shiftadd_cuda::kWideTiles : shiftadd_cuda::kNarrowTiles); }
+  uint32_t tokens() const;   // of a block
+  uint32_t blocks(const shiftadd_cuda::Packed& matrix) const;  // over the rows
+  uint32_t shared_bytes() const;
+};
+PrefillPlan plan_prefill(const shiftadd_cuda::Packed& matrix, uint32_t tokens, uint32_t multiprocessors);
+
 }  // namespace shiftadd

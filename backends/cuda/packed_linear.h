@@ -39,10 +39,13 @@ class PackedLinear {
 
  private:
   void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows, Part part);
+  void multiply_many(std::span<const LinearCall> calls, const ProductPlan& plan, const PrefillPlan& prefill, const float* x,
+                     uint32_t rows, Part part);
 
   CudaDevice& device_;
   DeviceScratch vectors_;
   CudaFunction prepare_, dense_, products_[shiftadd_cuda::kMaxPlanes][2];
+  CudaFunction prepare_many_, prefill_[2];  // narrow, wide
 };
 
 }  // namespace shiftadd
