@@ -30,6 +30,9 @@ DEVICE float shuffle_xor(float value, uint32 mask) { return __shfl_xor_sync(~0u,
 DEVICE uint32 warp_max(uint32 value) { return __reduce_max_sync(~0u, value); }
 DEVICE int32 warp_sum(int32 value) { return __reduce_add_sync(~0u, value); }
 
+// Byte i of the result is byte n of (a, b), a first, for digit i of the selector, the lowest digit first.
+DEVICE uint32 select_bytes(uint32 a, uint32 b, uint32 selector) { return __byte_perm(a, b, selector); }
+
 DEVICE uint32 bits_of(float value) { return __float_as_uint(value); }
 DEVICE float float_of(uint32 bits) { return __uint_as_float(bits); }
 DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }

@@ -37,39 +37,43 @@ KERNEL LAUNCH_BOUNDS(256) prepare_bytes(PackedCalls calls) {
     x[i] = c < matrix.columns && token < calls.tokens ? calls.x[(uint64)token * matrix.columns + c] : 0.0f;
   }
   for (uint32 plane = 0; plane < matrix.plane_count; ++plane, to += kGroupWords, scales += groups) {
-    float t[4];
+    float t[4], scale[4];
+    if (matrix.group_columns == 8) {
+      const float4 four = ((const float4*)scales)[word];
+      scale[0] = four.x, scale[1] = four.y, scale[2] = four.z, scale[3] = four.w;
+    } else {
+#pragma unroll
+      for (uint32 i = 0; i < 4; ++i) scale[i] = scales[32 * word + bit + 8 * i];
+    }
     uint32 largest = 0;
 #pragma unroll
     for (uint32 i = 0; i < 4; ++i) {
-      t[i] = x[i] * scales[(32 * word + bit + 8 * i) / matrix.group_columns];
+      t[i] = x[i] * scale[i];
       const uint32 magnitude = bits_of(t[i]) & 0x7fffffffu;
       largest = magnitude > largest ? magnitude : largest;
     }
     largest = warp_max(largest);
     const float a = float_of(largest);
     float factor = 0;
-    int32 v[4] = {};
+    uint32 v[4] = {kMagic, kMagic, kMagic, kMagic};  // less kMagic: adding to kMagicFloat rounds as round_to_int does
     if (largest >= 0x7f800000u) {
       factor = float_of(0x7fc00000u);  // as in prepare_unit
     } else if (a >= kTinyRange) {
       factor = divide(a, kRange);
       const float inverse = divide(kRange, a);
 #pragma unroll
-      for (uint32 i = 0; i < 4; ++i) v[i] = round_to_int(t[i] * inverse);
+      for (uint32 i = 0; i < 4; ++i) v[i] = bits_of(t[i] * inverse + kMagicFloat);
     }
-    const int32 q = warp_sum(v[0] + v[1] + v[2] + v[3]);
-    uint32 high = 0, low = 0;
-#pragma unroll
-    for (uint32 i = 0; i < 4; ++i) {
-      high |= ((uint32)v[i] >> 8 & 0xffu) << (8 * i);
-      low |= ((uint32)v[i] & 0xffu) << (8 * i);
-    }
+    const uint32 q = (uint32)warp_sum((int32)(v[0] + v[1] + v[2] + v[3])) - kWarp * 4 * kMagic;
+    // The low 16 bits of v are those of the integer.
+    const uint32 first = select_bytes(v[0], v[1], 0x5140), second = select_bytes(v[2], v[3], 0x5140);
+    const uint32 low = select_bytes(first, second, 0x5410), high = select_bytes(first, second, 0x7632);
     // Two lanes have the two registers of one instruction: one stores both high ones, the other both low ones.
     const bool odd = lane & 1;
     const uint32 other = shuffle_xor(odd ? high : low, 1);
     uint2* pairs = (uint2*)to + ((bit / 2 * kWarp + local * 4 + word) * 2 + (odd ? 1 : 0));
     *pairs = odd ? uint2{other, low} : uint2{high, other};
-    if (lane == 0) ((uint2*)(to + kGroupVectorWords))[local] = uint2{bits_of(factor), (uint32)kMagic - (uint32)q};
+    if (lane == 0) ((uint2*)(to + kGroupVectorWords))[local] = uint2{bits_of(factor), kMagic - q};
   }
 }
 
@@ -79,15 +83,6 @@ DEVICE void unpack_signs(uint32 (&registers)[8], uint32 word) {
   registers[0] = word << 1 & kMask;
 #pragma unroll
   for (uint32 b = 1; b < 8; ++b) registers[b] = word >> (b - 1) & kMask;
-}
-
-// What a thread copies of one unit's activations: warps share the token groups.
-DEVICE void copy_groups(uint4* to, const uint4* from, uint64 stride, uint32 groups, uint32 warp, uint32 warps, uint32 lane) {
-  constexpr uint32 kQuads = kGroupWords / 4;  // of 16 bytes
-  for (uint32 group = warp; group < groups; group += warps)
-#pragma unroll
-    for (uint32 i = lane; i < (kQuads + kWarp - 1) / kWarp * kWarp; i += kWarp)
-      if (i < kQuads) copy_async(to + group * kQuads + i, from + group * stride + i);
 }
 
 // A unit of a tile. They are taken in the order of the additions: k-blocks of one remainder by k_warps after the other (a turn), planes
@@ -115,22 +110,22 @@ DEVICE void multiply_many(const PackedCalls& calls) {
   const uint32 all_groups = (calls.tokens + kGroupTokens - 1) / kGroupTokens;
   const uint32 groups = all_groups - first_group < token_warps * kGroups ? all_groups - first_group : token_warps * kGroups;
   const uint32 own_groups = own_group >= groups ? 0 : groups - own_group < kGroups ? groups - own_group : kGroups;
+  const uint32 tile_units = matrix.k_blocks * matrix.plane_count;
   bool inside[kTiles];
-  const uint4* planes[kTiles];
-  const uint64 tile_units = (uint64)matrix.k_blocks * matrix.plane_count;
 #pragma unroll
-  for (uint32 i = 0; i < kTiles; ++i) {
+  for (uint32 i = 0; i < kTiles; ++i)
     inside[i] = own_groups > 0 && first_tile + i < matrix.tiles_per_group && tile + i < matrix.tiles;
-    planes[i] = (const uint4*)matrix.planes + (inside[i] ? tile + i : 0) * tile_units * kWarp + lane;
-  }
   const bool busy = inside[0];
+  // A tile that is not there is the one before once more.
+  const uint4* const planes = (const uint4*)matrix.planes + (uint64)(busy ? tile : 0) * tile_units * kWarp + lane;
 
   // Shared: two units' activations, then this warp's totals, which only it touches.
   uint4* const buffers = dynamic_shared();
   const uint32 buffer_quads = token_warps * kGroups * kQuads;
   float4* const totals = (float4*)(buffers + 2 * buffer_quads) + warp * kSums * kWarp + lane;
   const uint64 group_stride = (uint64)matrix.row_groups * tile_units * kQuads;
-  const uint4* const vectors = (const uint4*)call.vectors + first_group * group_stride + row_group * tile_units * kQuads;
+  const uint4* const vectors = (const uint4*)call.vectors + (first_group + warp) * group_stride +
+                               (uint64)row_group * tile_units * kQuads + lane;
 
   const uint32 turns = calls.k_warps < matrix.k_blocks ? calls.k_warps : matrix.k_blocks;
   const auto advance = [&](Place& place) {
@@ -145,10 +140,18 @@ DEVICE void multiply_many(const PackedCalls& calls) {
   const auto load_signs = [&](uint32 unit) {
     if (!busy) return;
 #pragma unroll
-    for (uint32 i = 0; i < kTiles; ++i) signs[i] = stream_load(planes[i] + (uint64)unit * kWarp);
+    for (uint32 i = 0; i < kTiles; ++i)
+      signs[i] = stream_load(planes + (uint64)unit * kWarp + (i > 0 && inside[i] ? tile_units * kWarp : 0));
   };
+  // Every warp copies a token group, or several.
   const auto copy_vectors = [&](uint32 unit, uint32 buffer) {
-    copy_groups(buffers + buffer * buffer_quads, vectors + (uint64)unit * kQuads, group_stride, groups, warp, warps, lane);
+    const uint4* from = vectors + (uint64)unit * kQuads;
+    uint4* to = buffers + buffer * buffer_quads + warp * kQuads + lane;
+    for (uint32 group = warp; group < groups; group += warps, from += warps * group_stride, to += warps * kQuads) {
+#pragma unroll
+      for (uint32 i = 0; i < kQuads / kWarp; ++i) copy_async(to + i * kWarp, from + i * kWarp);
+      if (lane < kQuads % kWarp) copy_async(to + kQuads / kWarp * kWarp, from + kQuads / kWarp * kWarp);
+    }
     commit_copies();
   };
 
@@ -174,11 +177,12 @@ DEVICE void multiply_many(const PackedCalls& calls) {
       load_signs(unit_of(next));
     }
     if (busy) {
-      // Groups behind the last one are computed from what is there, and not stored: without a branch the next group's loads
-      // start before this one's sums.
+      // A group behind the last one may be computed from what is there, and is not stored: without a branch between two groups
+      // the loads of the second start before the sums of the first. Without any, registers would not do.
       const uint4* vector = buffers + buffer * buffer_quads + own_group * kQuads;
 #pragma unroll
       for (uint32 group = 0; group < kGroups; ++group, vector += kQuads) {
+        if (group % 2 == 0 && group >= own_groups) continue;
         uint4 b[4];
 #pragma unroll
         for (uint32 j = 0; j < 4; ++j) b[j] = vector[j * kWarp + lane];

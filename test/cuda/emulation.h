@@ -82,6 +82,13 @@ DEVICE int32 warp_sum(int32 value) {
   return static_cast<int32>(sum);
 }
 
+DEVICE uint32 select_bytes(uint32 a, uint32 b, uint32 selector) {
+  const uint64 bytes = uint64{b} << 32 | a;
+  uint32 selected = 0;
+  for (uint32 i = 0; i < 4; ++i) selected |= static_cast<uint32>(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return selected;
+}
+
 DEVICE uint32 bits_of(float value) { return std::bit_cast<uint32>(value); }
 DEVICE float float_of(uint32 bits) { return std::bit_cast<float>(bits); }
 DEVICE float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
