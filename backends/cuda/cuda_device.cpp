@@ -3,7 +3,7 @@
 namespace shiftadd {
 namespace {
 
-constexpr int kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
+constexpr int kClockRate = 13, kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
 constexpr int kFirstCapability = 80;        // the binary matrix instruction with AND
 constexpr int kProgrammaticCapability = 90; // griddepcontrol, which device.cuh compiles from here on
 constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING
@@ -37,6 +37,7 @@ Status CudaDevice::open(int index, std::unique_ptr<CudaDevice>* out) {
   SHIFTADD_TRY(driver.check(driver.device_attribute(&minor, kCapabilityMinor, device->device_), "cannot ask for the GPU's kind"));
   SHIFTADD_TRY(driver.check(driver.device_attribute(&device->multiprocessors_, kMultiprocessorCount, device->device_),
                             "cannot ask for the GPU's size"));
+  if (driver.device_attribute(&device->kilohertz_, kClockRate, device->device_) != 0) device->kilohertz_ = 0;
   device->capability_ = major * 10 + minor;
   device->name_ = std::string(name) + " (sm_" + std::to_string(device->capability_) + ")";
   if (device->capability_ < kFirstCapability)

@@ -31,6 +31,7 @@ class CudaDevice {
   const std::string& name() const { return name_; }  // "NVIDIA H100 80GB HBM3 (sm_90)"
   int capability() const { return capability_; }
   int multiprocessors() const { return multiprocessors_; }
+  int kilohertz() const { return kilohertz_; }  // of the highest clock; 0: unknown
 
   Status allocate(size_t bytes, CudaAddress* out);
   void release(CudaAddress address);
@@ -72,7 +73,7 @@ class CudaDevice {
   void launch_pointers(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void** arguments);
 
   CudaDriver driver_;
-  int device_ = 0, capability_ = 0, multiprocessors_ = 0;
+  int device_ = 0, capability_ = 0, multiprocessors_ = 0, kilohertz_ = 0;
   bool programmatic_ = false;  // kernels of the loaded image wait for each other themselves
   CudaContext context_ = nullptr;
   CudaStream stream_ = nullptr;

@@ -14,7 +14,6 @@ using namespace shiftadd_cuda;
 constexpr uint32_t kRepackThreads = 256;
 // Warps of one product that fill a large GPU: 16 to 27 on each of 132 multiprocessors (design measurements on an H200).
 constexpr uint32_t kWantedWarps = 2048;
-constexpr uint32_t kManyTokens = 9;  // two reads of the weights for four tokens each are cheaper up to here
 
 template <class T>
 const T* device_pointer(CudaAddress address) {
@@ -112,25 +111,26 @@ uint32_t PrefillPlan::shared_bytes() const {
   return (2 * (tokens() / kGroupTokens) * kGroupWords + totals) * sizeof(uint32_t);
 }
 
-PrefillPlan plan_prefill(const Packed& matrix, uint32_t tokens, uint32_t multiprocessors) {
-  PrefillPlan plan;
-  plan.many = tokens >= kManyTokens;
-  // Wide where it fills the GPU with half a block per multiprocessor: half as many instructions for the same work as narrow.
+PrefillPlan plan_prefill(std::span<const Packed* const> matrices, uint32_t tokens, uint32_t multiprocessors) {
+  uint32_t group_tiles = 1;
+  for (const Packed* matrix : matrices) group_tiles = std::max(group_tiles, matrix->tiles_per_group);
+  const auto blocks = [&](const PrefillPlan& plan) {
+    size_t rows = 0;
+    for (const Packed* matrix : matrices) rows += plan.blocks(*matrix);
+    return rows * ((tokens + plan.tokens() - 1) / plan.tokens());
+  };
+  // The wide one loads and unpacks less for the same work, where its blocks are enough for half the GPU and its tiles exist.
   PrefillPlan wide;
   wide.wide = true;
-  wide.token_warps = tokens > kWideGroups * kGroupTokens ? 2 : 1;
-  wide.tile_warps = std::clamp((matrix.tiles_per_group + kWideTiles - 1) / kWideTiles, 1u, kPrefillWarps / 2);
-  const size_t blocks = size_t{wide.blocks(matrix)} * ((tokens + wide.tokens() - 1) / wide.tokens());
-  if (matrix.tiles_per_group > 1 && 2 * blocks >= multiprocessors) {
-    wide.many = plan.many;
-    return wide;
-  }
-  plan.token_warps = tokens > kNarrowGroups * kGroupTokens ? 2 : 1;
-  plan.tile_warps = std::min(matrix.tiles_per_group, kPrefillWarps / plan.token_warps);
-  // Few blocks: smaller ones.
-  while (plan.tile_warps > 1 && plan.blocks(matrix) * ((tokens + plan.tokens() - 1) / plan.tokens()) < 2 * multiprocessors)
-    plan.tile_warps = (plan.tile_warps + 1) / 2;
-  return plan;
+  wide.token_warps = tokens > wide.tokens() ? 2 : 1;
+  wide.tile_warps = std::min((group_tiles + kWideTiles - 1) / kWideTiles, kPrefillWarps / 2);
+  if (group_tiles > 1 && 2 * blocks(wide) >= multiprocessors) return wide;
+  PrefillPlan narrow;
+  narrow.token_warps = tokens > narrow.tokens() ? 2 : 1;
+  narrow.tile_warps = std::min(group_tiles, kPrefillWarps / 2);
+  // Smaller blocks read the same activations again, but more of the GPU works.
+  while (narrow.tile_warps > 1 && 4 * blocks(narrow) < 3 * size_t{multiprocessors}) narrow.tile_warps = (narrow.tile_warps + 1) / 2;
+  return narrow;
 }
 
 // ---- dense ----

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/parameters.h"
@@ -62,9 +63,11 @@ struct ProductPlan {
 };
 ProductPlan plan_product(const shiftadd_cuda::Packed& matrix);
 
+// From so many tokens on the product for many takes less time: few tokens read the weights once for four of them.
+constexpr uint32_t kManyTokens = 9;
+
 // How a product with many tokens is laid over the GPU. Its bits are those of the ProductPlan; this decides only the time.
 struct PrefillPlan {
-  bool many = false;         // else the product for few tokens is faster
   bool wide = false;         // packed_prefill_wide, else _narrow
   uint32_t tile_warps = 1;   // of a block: side by side over the rows of a group
   uint32_t token_warps = 1;  // and over the tokens
@@ -73,6 +76,7 @@ struct PrefillPlan {
   uint32_t blocks(const shiftadd_cuda::Packed& matrix) const;  // over the rows
   uint32_t shared_bytes() const;
 };
-PrefillPlan plan_prefill(const shiftadd_cuda::Packed& matrix, uint32_t tokens, uint32_t multiprocessors);
+// For matrices that share a launch.
+PrefillPlan plan_prefill(std::span<const shiftadd_cuda::Packed* const> matrices, uint32_t tokens, uint32_t multiprocessors);
 
 }  // namespace shiftadd

@@ -80,8 +80,7 @@ void PackedLinear::multiply_part(Part part, const ProductPlan& plan, const Linea
 
 void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows,
                                    Part part) {
-  const PrefillPlan prefill = plan_prefill(*packed_of(calls[0]), rows, static_cast<uint32_t>(device_.multiprocessors()));
-  if (prefill.many) return multiply_many(calls, plan, prefill, x, rows, part);
+  if (rows >= many_) return multiply_many(calls, plan, x, rows, part);
   const uint32_t columns = packed_of(calls[0])->columns, planes = packed_of(calls[0])->plane_count;
   size_t units_of_one = 0;
   for (const LinearCall& call : calls) units_of_one += units_per_token(*packed_of(call));
@@ -117,14 +116,17 @@ void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const Prod
   }
 }
 
-void PackedLinear::multiply_many(std::span<const LinearCall> calls, const ProductPlan& plan, const PrefillPlan& prefill,
-                                 const float* x, uint32_t rows, Part part) {
+void PackedLinear::multiply_many(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows,
+                                 Part part) {
   constexpr size_t kUnitBytes = kGroupWords * sizeof(uint32_t);
-  const uint32_t columns = packed_of(calls[0])->columns, block_groups = prefill.tokens() / kGroupTokens;
+  const Packed* matrices[kMaxCalls];
   size_t units = 0;  // of one token group
-  for (const LinearCall& call : calls) units += units_per_token(*packed_of(call));
+  for (size_t n = 0; n < calls.size(); ++n) units += units_per_token(*(matrices[n] = packed_of(calls[n])));
+  const uint32_t columns = matrices[0]->columns, multiprocessors = static_cast<uint32_t>(device_.multiprocessors());
+  const PrefillPlan prefill = plan_prefill({matrices, calls.size()}, rows, multiprocessors);
+  const uint32_t block_groups = prefill.tokens() / kGroupTokens;
   // As many whole blocks of tokens at once as the memory holds, but at least one.
-  const size_t bound = kManyBytes * static_cast<size_t>(device_.multiprocessors());
+  const size_t bound = kManyBytes * multiprocessors;
   const size_t most = std::max<size_t>(bound / (units * kUnitBytes) / block_groups, 1) * block_groups;
   const uint32_t groups = static_cast<uint32_t>(std::min<size_t>(most, (rows + kGroupTokens - 1) / kGroupTokens));
   unsigned* memory = reinterpret_cast<unsigned*>(vectors_.reserve(units * groups * kUnitBytes));
@@ -140,7 +142,7 @@ void PackedLinear::multiply_many(std::span<const LinearCall> calls, const Produc
     size_t used = 0;
     for (size_t n = 0; n < calls.size(); ++n) {
       PackedCall& call = launch.call[n];
-      call.matrix = *packed_of(calls[n]);
+      call.matrix = *matrices[n];
       call.vectors = memory + used;
       call.out = calls[n].out.data + size_t{first} * call.matrix.rows;
       call.first_block = blocks;
