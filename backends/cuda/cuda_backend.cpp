@@ -37,7 +37,7 @@ class CudaBackend final : public Backend {
         results_(*device_), basis_(*device_), rotation_(*device_), read_(*device_) {
     for (const auto& [function, name] : std::initializer_list<std::pair<CudaFunction*, const char*>>{
              {&embed_packed_, "embed_packed"}, {&embed_dense_, "embed_dense"}, {&normalize_, "normalize"},
-             {&rotate_, "rotate"}, {&append_, "append_kv"}, {&attend_, "attend_slice"}, {&join_, "join_slices"},
+             {&rotate_, "rotate"}, {&append_, "append_kv"}, {&attend_, "attend_slice"}, {&attend_rows_, "attend_rows"}, {&join_, "join_slices"},
              {&activate_, "activate"}, {&add_bias_, "add_bias"}, {&scale_, "scale"}, {&soft_cap_, "soft_cap"}, {&add_, "add"},
              {&mix_, "mix_basis"}, {&walsh_, "walsh_level"}, {&signs_, "apply_signs"}, {&gram_, "gram"},
              {&log_probabilities_, "log_probabilities"}, {&read_memory_, "read_memory"}})
@@ -134,7 +134,12 @@ class CudaBackend final : public Backend {
       a.q = q.data + first * line;
       a.out = out.data + first * line;
       a.partial = a.slices == 1 ? nullptr : pointer_to<float>(partial_.reserve(part * a.slices * count));
-      device_->launch(attend_, {a.slices, shape.heads, count}, kThreads, a);
+      if (count > 1 && shape.window == 0 && shape.head_size <= kMaxRowsHead) {
+        const size_t pairs = size_t{count} * (shape.heads / shape.kv_heads);
+        device_->launch(attend_rows_, {a.slices, shape.kv_heads, blocks_of(pairs, kAttentionRows)}, kThreads, a);
+      } else {
+        device_->launch(attend_, {a.slices, shape.heads, count}, kThreads, a);
+      }
       if (a.slices > 1) device_->launch(join_, {shape.heads, count}, kThreads, a);
     }
   }
@@ -252,7 +257,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<DeviceScratch> slopes_;
   const float* slopes_of_ = nullptr;          // the host's numbers that are in slopes_
   const Rotation* rotation_of_ = nullptr;     // and in rotation_
-  CudaFunction embed_packed_, embed_dense_, normalize_, rotate_, append_, attend_, join_, activate_, add_bias_, scale_, soft_cap_,
+  CudaFunction embed_packed_, embed_dense_, normalize_, rotate_, append_, attend_, attend_rows_, join_, activate_, add_bias_, scale_, soft_cap_,
       add_, mix_, walsh_, signs_, gram_, log_probabilities_, read_memory_;
 };
 

@@ -20,6 +20,8 @@ constexpr unsigned kNarrowTiles = 1, kNarrowGroups = 2;  // and of packed_prefil
 constexpr unsigned kPrefillWarps = 8;   // of a block of both, at most
 constexpr unsigned kSlice = 128;        // positions of one attention block
 constexpr unsigned kMaxHead = 512;      // numbers of a query that are kept in shared memory
+constexpr unsigned kAttentionRows = 8;  // of a block of attend_rows: one for each of its warps
+constexpr unsigned kMaxRowsHead = 256;  // as kMaxHead, of attend_rows
 constexpr unsigned kThreads = 256;      // of a block of an element-wise kernel, of normalize, and of attend
 
 // A packed matrix on the device. Units of 512 bytes, [tile of 32 rows][k-block][plane]; every row group starts a tile.

@@ -198,7 +198,7 @@ const std::map<std::string, Entry>& kernels() {
       PRODUCT(1), PRODUCT(2), PRODUCT(3), PRODUCT(4), PRODUCT(5), PRODUCT(6), PRODUCT(7), PRODUCT(8),
       KERNEL_ENTRY(prepare_vectors), KERNEL_ENTRY(prepare_bytes), KERNEL_ENTRY(packed_prefill_wide),
       KERNEL_ENTRY(packed_prefill_narrow), KERNEL_ENTRY(repack_planes), KERNEL_ENTRY(embed_packed), KERNEL_ENTRY(embed_dense),
-      KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice),
+      KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice), KERNEL_ENTRY(attend_rows),
       KERNEL_ENTRY(join_slices), KERNEL_ENTRY(activate), KERNEL_ENTRY(add_bias), KERNEL_ENTRY(scale), KERNEL_ENTRY(soft_cap),
       KERNEL_ENTRY(add), KERNEL_ENTRY(mix_basis), KERNEL_ENTRY(walsh_level), KERNEL_ENTRY(apply_signs),
       KERNEL_ENTRY(dense_product), KERNEL_ENTRY(gram), KERNEL_ENTRY(log_probabilities), KERNEL_ENTRY(read_memory)};
