@@ -32,11 +32,13 @@ DEVICE float reduce_parts(const float (&parts)[4], Combine combine) {
   return value;
 }
 
+// Shared memory of a block. Of every pair: its place among (token, query head), how many positions of the slice it sees.
 struct RowsRoom {
   float (*query)[kMaxRowsHead];
-  float (*scores)[kAttentionRows];
+  float4 (*scores)[kAttentionRows / 4];  // [position]
   float (*scratch)[kThreads];
   float *largest, *sums;
+  uint32 *places, *counts;
 };
 
 template <class Element>
@@ -44,29 +46,25 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
   constexpr uint32 kRows = kAttentionRows;
   const uint32 slice = block_x(), kv_head = block_y(), size = a.head_size, thread = thread_index(), lane = thread % kWarp;
   const uint32 heads = a.heads / a.kv_heads, first_pair = block_z() * kRows, pairs = a.rows * heads;
-  const uint32 start = (a.first_slice + slice) * kSlice;
-  const auto row_of = [&](uint32 pair) { return pair / heads; };
-  const auto head_of = [&](uint32 pair) { return kv_head * heads + pair % heads; };
-  // Positions of the slice that a pair sees; pairs beyond the last are the last once more, and not stored.
-  const auto clamp = [&](uint32 r) { return first_pair + r < pairs ? first_pair + r : pairs - 1; };
-  const auto count_of = [&](uint32 pair) {
-    const uint32 visible = a.position + row_of(pair) + 1, last = start + kSlice < visible ? start + kSlice : visible;
-    return last > start ? last - start : 0;
-  };
-  const auto line_of = [&](uint32 pair) { return ((uint64)row_of(pair) * a.heads + head_of(pair)) * size; };
-  const auto part_of = [&](uint32 pair) {
-    return a.partial + (((uint64)row_of(pair) * a.heads + head_of(pair)) * a.slices + slice) * (2 + size);
-  };
-  const uint32 least = count_of(clamp(0)), most = count_of(clamp(kRows - 1));  // pairs ascend with their tokens
+  const uint32 used = pairs - first_pair < kRows ? pairs - first_pair : kRows, start = (a.first_slice + slice) * kSlice;
+  if (thread < kRows) {
+    const uint32 pair = first_pair + (thread < used ? thread : used - 1);  // those beyond are the last once more, and not stored
+    const uint32 row = pair / heads, visible = a.position + row + 1, last = start + kSlice < visible ? start + kSlice : visible;
+    room.places[thread] = row * a.heads + kv_head * heads + pair % heads;
+    room.counts[thread] = last > start ? last - start : 0;
+  }
+  synchronize_block();
+  const auto part_of = [&](uint32 r) { return a.partial + ((uint64)room.places[r] * a.slices + slice) * (2 + size); };
+  const uint32 least = room.counts[0], most = room.counts[kRows - 1];  // pairs ascend with their tokens
   if (most == 0) {
-    if (a.slices > 1 && thread < kRows && first_pair + thread < pairs) part_of(first_pair + thread)[1] = 0;
+    if (a.slices > 1 && thread < used) part_of(thread)[1] = 0;
     return;
   }
   const uint64 base = ((uint64)kv_head * a.capacity + start) * size;
   const Element *keys = (const Element*)a.keys + base, *values = (const Element*)a.values + base;
 #pragma unroll
   for (uint32 r = 0; r < kRows; ++r)
-    for (uint32 d = thread; d < size; d += kThreads) room.query[r][d] = a.q[line_of(clamp(r)) + d];
+    if (thread < size) room.query[r][thread] = a.q[(uint64)room.places[r] * size + thread];
   synchronize_block();
   for (uint32 p = thread / kWarp * kKeysAtOnce; p < most; p += kThreads / kWarp * kKeysAtOnce) {
     float sums[kRows * kKeysAtOnce] = {};
@@ -84,28 +82,31 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
       }
     }
     float sum = sum_values(sums, lane) * a.scale;
-    const uint32 r = lane / kKeysAtOnce, position = p + lane % kKeysAtOnce, pair = clamp(r);
+    const uint32 r = lane / kKeysAtOnce, position = p + lane % kKeysAtOnce;
     if (a.cap > 0) sum = a.cap * tanh_float(divide(sum, a.cap));
-    if (a.slopes) sum -= a.slopes[head_of(pair)] * (float)(a.position + row_of(pair) - (start + position));
-    if (position < count_of(pair)) room.scores[position][r] = sum;
+    if (a.slopes) {
+      const uint32 row = room.places[r] / a.heads, head = room.places[r] % a.heads;
+      sum -= a.slopes[head] * (float)(a.position + row - (start + position));
+    }
+    if (position < room.counts[r]) ((float*)room.scores[position])[r] = sum;
   }
   synchronize_block();
   // A warp takes a pair.
   {
-    const uint32 r = thread / kWarp, count = count_of(clamp(r));
+    const uint32 r = thread / kWarp, count = room.counts[r];
     constexpr uint32 kParts = kSlice / kWarp;
     float mine[kParts], largest[kParts], sum[kParts];
 #pragma unroll
     for (uint32 w = 0; w < kParts; ++w) {
       const uint32 p = w * kWarp + lane;
-      mine[w] = largest[w] = count == 0 ? 0.0f : room.scores[p < count ? p : 0][r];
+      mine[w] = largest[w] = count == 0 ? 0.0f : ((const float*)room.scores[p < count ? p : 0])[r];
     }
     const float top = reduce_parts(largest, Largest());
 #pragma unroll
     for (uint32 w = 0; w < kParts; ++w) {
       const uint32 p = w * kWarp + lane;
       sum[w] = p < count ? exp_float(mine[w] - top) : 0.0f;
-      room.scores[p][r] = sum[w];
+      ((float*)room.scores[p])[r] = sum[w];
     }
     const float total = reduce_parts(sum, Sum());
     if (lane == 0) {
@@ -123,13 +124,20 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
     for (; p < least; p += groups) {
       const float value = cached(values, p * size + d);
 #pragma unroll
-      for (uint32 r = 0; r < kRows; ++r) sums[r] = fused_multiply_add(room.scores[p][r], value, sums[r]);
+      for (uint32 r = 0; r < kRows; r += 4) {
+        const float4 weight = room.scores[p][r / 4];
+        sums[r] = fused_multiply_add(weight.x, value, sums[r]);
+        sums[r + 1] = fused_multiply_add(weight.y, value, sums[r + 1]);
+        sums[r + 2] = fused_multiply_add(weight.z, value, sums[r + 2]);
+        sums[r + 3] = fused_multiply_add(weight.w, value, sums[r + 3]);
+      }
     }
+#pragma unroll 1
     for (; p < most; p += groups) {
       const float value = cached(values, p * size + d);
 #pragma unroll
       for (uint32 r = 0; r < kRows; ++r)
-        if (p < count_of(clamp(r))) sums[r] = fused_multiply_add(room.scores[p][r], value, sums[r]);
+        if (p < room.counts[r]) sums[r] = fused_multiply_add(((const float*)room.scores[p])[r], value, sums[r]);
     }
   }
   if (groups > 1) {
@@ -137,21 +145,22 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
     for (uint32 r = 0; r < kRows; ++r) room.scratch[r][thread] = sums[r];
     synchronize_block();
   }
+  if (group > 0) return;
 #pragma unroll
   for (uint32 r = 0; r < kRows; ++r) {
-    if (group > 0 || first_pair + r >= pairs) continue;
-    const uint32 pair = first_pair + r;
-    const bool empty = count_of(pair) == 0;
+    if (r >= used) continue;
+#pragma unroll 1
     for (uint32 g = 1; g < groups; ++g) sums[r] += room.scratch[r][g * size + d];
     if (a.slices == 1) {
-      a.out[line_of(pair) + d] = divide(sums[r], room.sums[r]);
-    } else {
-      float* part = part_of(pair);
-      if (!empty) part[2 + d] = sums[r];
-      if (d != 0) continue;
-      part[0] = room.largest[r];
-      part[1] = empty ? 0.0f : room.sums[r];
+      a.out[(uint64)room.places[r] * size + d] = divide(sums[r], room.sums[r]);
+      continue;
     }
+    const bool empty = room.counts[r] == 0;
+    float* part = part_of(r);
+    if (!empty) part[2 + d] = sums[r];
+    if (d != 0) continue;
+    part[0] = room.largest[r];
+    part[1] = empty ? 0.0f : room.sums[r];
   }
 }
 
@@ -159,10 +168,11 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
 KERNEL LAUNCH_BOUNDS(kThreads) attend_rows(Attention a) {
   begin_kernel();
   SHARED float query[kAttentionRows][kMaxRowsHead];
-  SHARED uint4 scores[kSlice * kAttentionRows / 4];  // aligned for loads of several
+  SHARED float4 scores[kSlice][kAttentionRows / 4];
   SHARED float scratch[kAttentionRows][kThreads];
   SHARED float largest[kAttentionRows], sums[kAttentionRows];
-  const RowsRoom room{query, (float(*)[kAttentionRows])scores, scratch, largest, sums};
+  SHARED uint32 places[kAttentionRows], counts[kAttentionRows];
+  const RowsRoom room{query, scores, scratch, largest, sums, places, counts};
   if (a.half_cache) attend_many<half_bits>(a, room);
   else attend_many<float>(a, room);
 }
