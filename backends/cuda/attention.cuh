@@ -7,7 +7,6 @@
 
 namespace shiftadd_cuda {
 
-constexpr uint32 kPiece = 256;                // numbers of a head that are multiplied between two barriers
 constexpr uint32 kPieceParts = kPiece / 8;    // a thread takes eight at a time: one load of a half-precision cache
 constexpr uint32 kLoadsAtOnce = 4;            // of a thread, before it uses the first
 
@@ -159,6 +158,30 @@ DEVICE float weigh_values(const AttentionRoom& room, const SliceView<Element>& s
   return value;
 }
 
+struct SliceSum {
+  float largest, sum;
+};
+
+// exp(score - largest) of positions lane, lane + 32, .. below `count`, zeros behind; by one warp. stride: between scores.
+DEVICE SliceSum weigh_scores(const float* scores, uint32 stride, uint32 count, float (&mine)[kSlice / kWarp]) {
+  const uint32 lane = thread_index() % kWarp;
+  SliceSum total{scores[0], 0};
+#pragma unroll
+  for (uint32 i = 0; i < kSlice / kWarp; ++i) {
+    const uint32 p = lane + i * kWarp;
+    mine[i] = p < count ? scores[p * stride] : 0.0f;
+    if (p < count) total.largest = Largest()(total.largest, mine[i]);
+  }
+  for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) total.largest = Largest()(total.largest, shuffle_xor(total.largest, mask));
+#pragma unroll
+  for (uint32 i = 0; i < kSlice / kWarp; ++i) {
+    mine[i] = lane + i * kWarp < count ? exp_float(mine[i] - total.largest) : 0.0f;
+    total.sum += mine[i];
+  }
+  for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) total.sum += shuffle_xor(total.sum, mask);
+  return total;
+}
+
 // Slices of one token and head, joined in ascending order; empty ones (a sum of 0) are left out.
 DEVICE void join_slices(const Attention& a, const AttentionRoom& room, const float* parts, float* out) {
   const uint32 thread = thread_index(), stride = 2 + a.head_size;
@@ -231,33 +254,22 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
     if (thread < kSlice) room.scores[thread] = score;
     synchronize_block();
     // Every warp makes all of this, so that there is one barrier less.
-    float mine[kSlice / kWarp], largest = room.scores[0], sum = 0;
+    float mine[kSlice / kWarp];
+    const SliceSum total = weigh_scores(room.scores, 1, slice.count, mine);
+    if (thread < kWarp)
 #pragma unroll
-    for (uint32 i = 0; i < kSlice / kWarp; ++i) {
-      const uint32 p = thread % kWarp + i * kWarp;
-      mine[i] = room.scores[p];
-      if (p < slice.count) largest = Largest()(largest, mine[i]);
-    }
-    for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) largest = Largest()(largest, shuffle_xor(largest, mask));
-#pragma unroll
-    for (uint32 i = 0; i < kSlice / kWarp; ++i) {
-      const uint32 p = thread % kWarp + i * kWarp;
-      mine[i] = p < slice.count ? exp_float(mine[i] - largest) : 0.0f;
-      sum += mine[i];
-      if (thread < kWarp) room.weights[p] = mine[i];
-    }
-    for (uint32 mask = kWarp / 2; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+      for (uint32 i = 0; i < kSlice / kWarp; ++i) room.weights[thread + i * kWarp] = mine[i];
     synchronize_block();
     for (uint32 first_d = 0; first_d < size; first_d += kPiece) {
       const uint32 width = size - first_d < kPiece ? size - first_d : kPiece;
       const float value = weigh_values(room, slice, first_d, width);
       if (thread >= width) continue;
-      if (a.slices == 1) a.out[line + first_d + thread] = divide(value, sum);
+      if (a.slices == 1) a.out[line + first_d + thread] = divide(value, total.sum);
       else part[2 + first_d + thread] = value;
     }
     if (a.slices > 1 && thread == 0) {
-      part[0] = largest;
-      part[1] = sum;
+      part[0] = total.largest;
+      part[1] = total.sum;
     }
   }
   if (a.slices == 1) return;

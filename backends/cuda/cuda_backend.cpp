@@ -42,7 +42,8 @@ class CudaBackend final : public Backend {
         partial_(*device_), ended_(*device_), results_(*device_), largest_room_(*device_), basis_(*device_), rotation_(*device_), read_(*device_) {
     for (const auto& [function, name] : std::initializer_list<std::pair<CudaFunction*, const char*>>{
              {&embed_packed_, "embed_packed"}, {&embed_dense_, "embed_dense"}, {&normalize_, "normalize"},
-             {&rotate_, "rotate"}, {&append_, "append_kv"}, {&attend_, "attend_slice"}, {&largest_, "find_largest"},
+             {&rotate_, "rotate"}, {&append_, "append_kv"}, {&attend_, "attend_slice"}, {&attend_rows_, "attend_rows"},
+             {&largest_, "find_largest"},
              {&activate_, "activate"}, {&add_bias_, "add_bias"}, {&scale_, "scale"}, {&soft_cap_, "soft_cap"}, {&add_, "add"},
              {&basis_change_, "change_basis"}, {&gram_, "gram"},
              {&log_probabilities_, "log_probabilities"}, {&read_memory_, "read_memory"}})
@@ -199,7 +200,12 @@ class CudaBackend final : public Backend {
         a.partial = pointer_to<float>(partial_.reserve(part * a.slices * count));
         a.ended = pointer_to<unsigned>(ended_.reserve_cleared(size_t{count} * shape.heads * sizeof(unsigned)));
       }
-      device_->launch(attend_, {a.slices, shape.heads, count}, kThreads, a);
+      if (count > 1 && shape.window == 0 && shape.head_size <= kPiece) {
+        const size_t pairs = size_t{count} * (shape.heads / shape.kv_heads);
+        device_->launch(attend_rows_, {a.slices, shape.kv_heads, blocks_of(pairs, kAttentionRows)}, kThreads, a);
+      } else {
+        device_->launch(attend_, {a.slices, shape.heads, count}, kThreads, a);
+      }
     }
   }
 
@@ -380,7 +386,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<DeviceScratch> slopes_;
   const float* slopes_of_ = nullptr;          // the host's numbers that are in slopes_
   const Rotation* rotation_of_ = nullptr;     // and in rotation_
-  CudaFunction embed_packed_, embed_dense_, normalize_, rotate_, append_, attend_, largest_, activate_, add_bias_, scale_, soft_cap_,
+  CudaFunction embed_packed_, embed_dense_, normalize_, rotate_, append_, attend_, attend_rows_, largest_, activate_, add_bias_, scale_, soft_cap_,
       add_, basis_change_, gram_, log_probabilities_, read_memory_;
 };
 

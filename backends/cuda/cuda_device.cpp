@@ -7,10 +7,11 @@
 namespace shiftadd {
 namespace {
 
-constexpr int kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
+constexpr int kClockRate = 13, kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
 constexpr int kFirstCapability = 80;        // the binary matrix instruction with AND
 constexpr int kProgrammaticCapability = 90; // griddepcontrol, which device.cuh compiles from here on
 constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING
+constexpr int kMaxSharedBytes = 8;          // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 // An image of a chip that is not a plug-in card fits that chip alone, and the chip takes no other.
 bool is_embedded(int capability) { return capability == 87 || capability == 110; }
@@ -40,6 +41,7 @@ Status CudaDevice::open(int index, std::unique_ptr<CudaDevice>* out) {
   SHIFTADD_TRY(driver.check(driver.device_attribute(&minor, kCapabilityMinor, device->device_), "cannot ask for the GPU's kind"));
   SHIFTADD_TRY(driver.check(driver.device_attribute(&device->multiprocessors_, kMultiprocessorCount, device->device_),
                             "cannot ask for the GPU's size"));
+  if (driver.device_attribute(&device->kilohertz_, kClockRate, device->device_) != 0) device->kilohertz_ = 0;
   device->capability_ = major * 10 + minor;
   device->name_ = std::string(name) + " (sm_" + std::to_string(device->capability_) + ")";
   if (device->capability_ < kFirstCapability)
@@ -136,14 +138,20 @@ CudaFunction CudaDevice::kernel(const char* name) {
   return function;
 }
 
-void CudaDevice::start(CudaFunction function, Grid grid, unsigned threads, void** arguments) {
+void CudaDevice::allow_shared_memory(CudaFunction function, unsigned bytes) {
+  enter();
+  if (failure_.ok())
+    keep(driver_.set_function_attribute(function, kMaxSharedBytes, static_cast<int>(bytes)), "asking the GPU for shared memory");
+}
+
+void CudaDevice::start(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void** arguments) {
   enter();
   if (!failure_.ok() || grid.x == 0 || grid.y == 0 || grid.z == 0) return;
   CudaLaunchAttribute attribute{};
   attribute.id = kProgrammaticSerialization;
   attribute.allowed = 1;
-  CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1, 0,
-                    stream_, &attribute, programmatic_ ? 1u : 0u};
+  CudaLaunch launch{static_cast<unsigned>(grid.x), static_cast<unsigned>(grid.y), static_cast<unsigned>(grid.z), threads, 1, 1,
+                    shared_bytes, stream_, &attribute, programmatic_ ? 1u : 0u};
   keep(driver_.launch(&launch, function, arguments, nullptr), "starting a kernel on the GPU");
 }
 
@@ -156,7 +164,7 @@ void CudaDevice::begin_step() {
 void CudaDevice::leave_step() {
   if (!in_step_) return;
   in_step_ = false;
-  step_.each([&](CudaFunction function, Grid grid, unsigned threads, void** arguments) { start(function, grid, threads, arguments); });
+  step_.each([&](auto... launch) { start(launch...); });
 }
 
 void CudaDevice::end_step() {
@@ -165,7 +173,7 @@ void CudaDevice::end_step() {
   enter();
   if (!failure_.ok()) return;
   const auto start_all = [&] {
-    step_.each([&](CudaFunction function, Grid grid, unsigned threads, void** arguments) { start(function, grid, threads, arguments); });
+    step_.each([&](auto... launch) { start(launch...); });
   };
   const CudaGraphExec graph = graphs_.find(driver_, stream_, step_, start_all);
   if (graph == nullptr) return start_all();

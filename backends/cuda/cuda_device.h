@@ -28,6 +28,7 @@ class CudaDevice {
   const std::string& name() const { return name_; }  // "NVIDIA H100 80GB HBM3 (sm_90)"
   int capability() const { return capability_; }
   int multiprocessors() const { return multiprocessors_; }
+  int kilohertz() const { return kilohertz_; }  // of the highest clock; 0: unknown
 
   Status allocate(size_t bytes, CudaAddress* out);
   void release(CudaAddress address);
@@ -47,11 +48,17 @@ class CudaDevice {
   // Kernels of a stream overlap: device.cuh says what they may do before they wait for each other.
   template <class... Arguments>
   void launch(CudaFunction function, Grid grid, unsigned threads, const Arguments&... arguments) {
-    void* pointers[] = {const_cast<Arguments*>(&arguments)...};
-    if (!in_step_) return start(function, grid, threads, pointers);
-    constexpr size_t sizes[] = {sizeof(Arguments)...};
-    step_.add(function, grid, threads, pointers, sizes, sizeof...(arguments));
+    launch_shared(function, grid, threads, 0, arguments...);
   }
+  // With shared memory of a size that the launch decides; allow_shared_memory before, for more than 48 KB.
+  template <class... Arguments>
+  void launch_shared(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, const Arguments&... arguments) {
+    void* pointers[] = {const_cast<Arguments*>(&arguments)...};
+    if (!in_step_) return start(function, grid, threads, shared_bytes, pointers);
+    constexpr size_t sizes[] = {sizeof(Arguments)...};
+    step_.add(function, grid, threads, shared_bytes, pointers, sizes, sizeof...(arguments));
+  }
+  void allow_shared_memory(CudaFunction function, unsigned bytes);
 
   // Launches between the two are collected, and started together at the end: as one graph, when an earlier step had the same. Any
   // other call in between starts what was collected, and the rest of the step is launched as it comes.
@@ -72,12 +79,12 @@ class CudaDevice {
 
  private:
   Status load_kernels();
-  void start(CudaFunction function, Grid grid, unsigned threads, void** arguments);
+  void start(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void** arguments);
   // Starts what was collected so far.
   void leave_step();
 
   CudaDriver driver_;
-  int device_ = 0, capability_ = 0, multiprocessors_ = 0;
+  int device_ = 0, capability_ = 0, multiprocessors_ = 0, kilohertz_ = 0;
   bool programmatic_ = false;  // kernels of the loaded image wait for each other themselves
   CudaContext context_ = nullptr;
   CudaStream stream_ = nullptr;

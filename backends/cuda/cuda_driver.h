@@ -59,6 +59,7 @@ struct CudaLaunch {
   X(module_unload, "cuModuleUnload", (CudaModule))                                                     \
   X(module_function, "cuModuleGetFunction", (CudaFunction*, CudaModule, const char*))                  \
   X(function_attribute, "cuFuncGetAttribute", (int*, int, CudaFunction))                               \
+  X(set_function_attribute, "cuFuncSetAttribute", (CudaFunction, int, int))                            \
   X(launch, "cuLaunchKernelEx", (const CudaLaunch*, CudaFunction, void**, void**))                     \
   X(capture_begin, "cuStreamBeginCapture_v2", (CudaStream, int))                                       \
   X(capture_end, "cuStreamEndCapture", (CudaStream, CudaGraph*))                                       \

@@ -11,8 +11,8 @@ constexpr int kCaptureThreadLocal = 1;  // CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
 
 }  // namespace
 
-void LaunchList::add(CudaFunction function, Grid grid, unsigned threads, void* const* arguments, const size_t* sizes, size_t count) {
-  launches_.push_back({function, grid, threads, offsets_.size(), count});
+void LaunchList::add(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void* const* arguments, const size_t* sizes, size_t count) {
+  launches_.push_back({function, grid, threads, shared_bytes, offsets_.size(), count});
   for (size_t i = 0; i < count; ++i) {
     const size_t offset = (bytes_.size() + kArgumentAlignment - 1) / kArgumentAlignment * kArgumentAlignment;
     bytes_.resize(offset + sizes[i]);

@@ -18,20 +18,20 @@ struct Grid {
 // Launches in their order, with copies of their arguments.
 class LaunchList {
  public:
-  void add(CudaFunction function, Grid grid, unsigned threads, void* const* arguments, const size_t* sizes, size_t count);
+  void add(CudaFunction function, Grid grid, unsigned threads, unsigned shared_bytes, void* const* arguments, const size_t* sizes, size_t count);
   void clear();
   size_t size() const { return launches_.size(); }
   bool same_as(const LaunchList& other) const {
     return launches_ == other.launches_ && offsets_ == other.offsets_ && bytes_ == other.bytes_;
   }
-  // start(function, grid, threads, arguments) for every launch.
+  // start(function, grid, threads, shared bytes, arguments) for every launch.
   template <class Start>
   void each(const Start& start) {
     std::vector<void*> pointers;
     for (const Launch& launch : launches_) {
       pointers.clear();
       for (size_t i = 0; i < launch.arguments; ++i) pointers.push_back(bytes_.data() + offsets_[launch.first + i]);
-      start(launch.function, launch.grid, launch.threads, pointers.data());
+      start(launch.function, launch.grid, launch.threads, launch.shared_bytes, pointers.data());
     }
   }
 
@@ -39,7 +39,7 @@ class LaunchList {
   struct Launch {
     CudaFunction function;
     Grid grid;
-    unsigned threads;
+    unsigned threads, shared_bytes;
     size_t first, arguments;  // offsets_[first] .. : where the arguments lie in bytes_
     bool operator==(const Launch&) const = default;
   };

@@ -107,6 +107,40 @@ ProductPlan plan_product(const Packed& matrix, uint32_t tiles, int multiprocesso
   return plan;
 }
 
+uint32_t PrefillPlan::tokens() const { return token_warps * (wide ? kWideGroups : kNarrowGroups) * kGroupTokens; }
+
+uint32_t PrefillPlan::blocks(const Packed& matrix) const {
+  return matrix.row_groups * ((matrix.tiles_per_group + tiles() - 1) / tiles());
+}
+
+// Two units of activations, and the totals of every warp.
+uint32_t PrefillPlan::shared_bytes() const {
+  const uint32_t totals = tiles() * kTileRows * tokens();
+  return (2 * (tokens() / kGroupTokens) * kGroupWords + totals) * sizeof(uint32_t);
+}
+
+PrefillPlan plan_prefill(std::span<const Packed* const> matrices, uint32_t tokens, uint32_t multiprocessors) {
+  uint32_t group_tiles = 1;
+  for (const Packed* matrix : matrices) group_tiles = std::max(group_tiles, matrix->tiles_per_group);
+  const auto blocks = [&](const PrefillPlan& plan) {
+    size_t rows = 0;
+    for (const Packed* matrix : matrices) rows += plan.blocks(*matrix);
+    return rows * ((tokens + plan.tokens() - 1) / plan.tokens());
+  };
+  // The wide one loads and unpacks less for the same work, where its blocks are enough for half the GPU and its tiles exist.
+  PrefillPlan wide;
+  wide.wide = true;
+  wide.token_warps = tokens > wide.tokens() ? 2 : 1;
+  wide.tile_warps = std::min((group_tiles + kWideTiles - 1) / kWideTiles, kPrefillWarps / 2);
+  if (group_tiles > 1 && 2 * blocks(wide) >= multiprocessors) return wide;
+  PrefillPlan narrow;
+  narrow.token_warps = tokens > narrow.tokens() ? 2 : 1;
+  narrow.tile_warps = std::min(group_tiles, kPrefillWarps / 2);
+  // Smaller blocks read the same activations again, but more of the GPU works.
+  while (narrow.tile_warps > 1 && 4 * blocks(narrow) < 3 * size_t{multiprocessors}) narrow.tile_warps = (narrow.tile_warps + 1) / 2;
+  return narrow;
+}
+
 // ---- dense ----
 
 Status CudaDenseWeights::load(const DenseMatrix& matrix) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/parameters.h"
@@ -64,5 +65,21 @@ struct ProductPlan {
 };
 // `tiles`: of all matrices of the launch, which have the same k_warps.
 ProductPlan plan_product(const shiftadd_cuda::Packed& matrix, uint32_t tiles, int multiprocessors);
+
+// From so many tokens on the product for many takes less time: few tokens read the weights once for four of them.
+constexpr uint32_t kManyTokens = 9;
+
+// How a product with many tokens is laid over the GPU. Its bits are those of the ProductPlan; this decides only the time.
+struct PrefillPlan {
+  bool wide = false;         // packed_prefill_wide, else _narrow
+  uint32_t tile_warps = 1;   // of a block: side by side over the rows of a group
+  uint32_t token_warps = 1;  // and over the tokens
+  uint32_t tiles() const { return tile_warps * (wide ? shiftadd_cuda::kWideTiles : shiftadd_cuda::kNarrowTiles); }
+  uint32_t tokens() const;   // of a block
+  uint32_t blocks(const shiftadd_cuda::Packed& matrix) const;  // over the rows
+  uint32_t shared_bytes() const;
+};
+// For matrices that share a launch.
+PrefillPlan plan_prefill(std::span<const shiftadd_cuda::Packed* const> matrices, uint32_t tokens, uint32_t multiprocessors);
 
 }  // namespace shiftadd

@@ -31,6 +31,9 @@ DEVICE float shuffle_xor(float value, uint32 mask) { return __shfl_xor_sync(~0u,
 DEVICE uint32 warp_max(uint32 value) { return __reduce_max_sync(~0u, value); }
 DEVICE int32 warp_sum(int32 value) { return __reduce_add_sync(~0u, value); }
 
+// Byte i of the result is byte n of (a, b), a first, for digit i of the selector, the lowest digit first.
+DEVICE uint32 select_bytes(uint32 a, uint32 b, uint32 selector) { return __byte_perm(a, b, selector); }
+
 DEVICE uint32 bits_of(float value) { return __float_as_uint(value); }
 DEVICE float float_of(uint32 bits) { return __uint_as_float(bits); }
 DEVICE float fused_multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
@@ -60,6 +63,33 @@ DEVICE void and_popcount(int32 (&sums)[4], uint32 a0, uint32 a1, uint32 b) {
       : "=r"(sums[0]), "=r"(sums[1]), "=r"(sums[2]), "=r"(sums[3])
       : "r"(a0), "r"(a1), "r"(b), "r"(0));
 }
+
+// sum += a * b of 16 x 32 and 32 x 8 bytes, in the fragments of mma.m16n8k32 (PTX ISA 9.7.14): with g = lane / 4 and
+// t = lane % 4, a0 holds bytes 4t .. 4t + 3 of row g, a1 of row g + 8, a2 and a3 bytes 16 + 4t .. of the same rows, b0 and b1 the
+// same bytes of column g; sums as above. The bytes of a are unsigned, those of b signed in one and unsigned in the other.
+DEVICE void multiply_signed(int32 (&sum)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.s8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+DEVICE void multiply_unsigned(int32 (&sum)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
+  asm("mma.sync.aligned.m16n8k32.row.col.s32.u8.u8.s32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+      : "+r"(sum[0]), "+r"(sum[1]), "+r"(sum[2]), "+r"(sum[3])
+      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+// Shared memory of the size that the launch names.
+DEVICE uint4* dynamic_shared() {
+  extern __shared__ uint4 dynamic_memory[];
+  return dynamic_memory;
+}
+// Copies 16 bytes to shared memory on the side, past the first cache: each is read there once. A thread waits for its own
+// committed copies; a barrier behind it makes those of all visible.
+DEVICE void copy_async(uint4* to, const uint4* from) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((uint32)__cvta_generic_to_shared(to)), "l"(from) : "memory");
+}
+DEVICE void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+DEVICE void wait_for_copies() { asm volatile("cp.async.wait_group 0;" ::: "memory"); }
 
 // Weights are read once: they must not push activations out of the first cache.
 DEVICE uint4 stream_load(const uint4* address) {

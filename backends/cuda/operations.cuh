@@ -227,7 +227,7 @@ KERNEL LAUNCH_BOUNDS(kThreads) log_probabilities(const float* logits, const int3
 }
 
 // A number and where it stands; of equal ones the first is the larger.
-struct Place {
+struct Candidate {
   float value;
   uint32 index;
   DEVICE_MEMBER void take(float other, uint32 from) {
@@ -246,7 +246,7 @@ KERNEL LAUNCH_BOUNDS(1024) find_largest(FindLargest a) {
   SHARED uint32 places[32];
   constexpr uint32 kAtOnce = 8;  // loads before the first is used
   const uint32 thread = thread_index(), warps = block_threads() / kWarp, stride = grid_x() * block_threads();
-  Place best{float_of(0xff800000u), ~0u};
+  Candidate best{float_of(0xff800000u), ~0u};
   for (uint32 first = block_x() * block_threads() + thread; first < a.count; first += kAtOnce * stride) {
     float held[kAtOnce];
 #pragma unroll
@@ -271,7 +271,7 @@ KERNEL LAUNCH_BOUNDS(1024) find_largest(FindLargest a) {
   }
   synchronize_block();
   if (thread >= kWarp) return;  // the first warp goes on
-  best = thread < warps ? Place{values[thread], places[thread]} : Place{float_of(0xff800000u), ~0u};
+  best = thread < warps ? Candidate{values[thread], places[thread]} : Candidate{float_of(0xff800000u), ~0u};
   join_warp();
   uint32 last = 0;
   if (thread == 0) {

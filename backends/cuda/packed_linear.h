@@ -47,10 +47,12 @@ class PackedLinear {
   // the rounded input that is there.
   enum class Part { both, input, product };
   void multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows);
+  void many_from(uint32_t tokens) { many_ = tokens; }  // instead of kManyTokens
 
  private:
   void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const PackedInput& input, uint32_t rows, Part part,
                        float* residual = nullptr);
+  void multiply_many(std::span<const LinearCall> calls, const ProductPlan& plan, const float* x, uint32_t rows, Part part);
 
   CudaDevice& device_;
   DeviceScratch vectors_;
@@ -58,6 +60,8 @@ class PackedLinear {
   struct {
     CudaFunction one, wide, four;
   } products_[shiftadd_cuda::kMaxPlanes];
+  CudaFunction prepare_many_, prefill_[2];  // narrow, wide
+  uint32_t many_ = kManyTokens;
 };
 
 }  // namespace shiftadd

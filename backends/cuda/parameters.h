@@ -12,8 +12,16 @@ constexpr unsigned kMaxCalls = 3;       // products with the same input in one l
 constexpr unsigned kMaxPlanes = 8;
 constexpr unsigned kMaxWarps = 16;      // of a block that multiplies
 constexpr unsigned kTokens = 4;         // tokens that share one read of the weights
+constexpr unsigned kGroupTokens = 8;    // of many: the columns of one integer matrix instruction
+constexpr unsigned kGroupVectorWords = 512;                             // bytes of 128 rounded activations of 8 tokens
+constexpr unsigned kGroupWords = kGroupVectorWords + 2 * kGroupTokens;  // and their factors
+constexpr unsigned kWideTiles = 2, kWideGroups = 4;      // tiles and token groups of a warp of packed_prefill_wide
+constexpr unsigned kNarrowTiles = 1, kNarrowGroups = 2;  // and of packed_prefill_narrow
+constexpr unsigned kPrefillWarps = 8;   // of a block of both, at most
 constexpr unsigned kSlice = 128;        // positions of one attention block
 constexpr unsigned kMaxHead = 512;      // numbers of a head whose new key and value fit shared memory
+constexpr unsigned kAttentionRows = 8;  // of a block of attend_rows: one for each of its warps
+constexpr unsigned kPiece = 256;        // numbers of a head between two barriers of attention; attend_rows takes no larger heads
 constexpr unsigned kThreads = 256;      // of a block of an element-wise kernel, of normalize, and of attend
 
 // A packed matrix on the device. Units of 512 bytes, [tile of 32 rows][k-block][plane]; every row group starts a tile.
@@ -31,7 +39,8 @@ struct Packed {
 struct PackedCall {
   Packed matrix;
   float* residual;    // what the result is added to instead of being written, or null
-  unsigned* vectors;  // [token][row group][k-block][plane][kVectorWords]
+  unsigned* vectors;  // [token][row group][k-block][plane][kVectorWords]; of many tokens: [token group][..][..][plane][kGroupWords]:
+                      // [four instructions][lane]: two registers of high bytes, two of low ones; then factors as below, per token
   float* factors;     // [token][row group][k-block][plane][2]: A / 32767, and q - kMagic as an integer
   float* out;         // tokens x rows
   unsigned first_block, first_unit;

@@ -1,14 +1,17 @@
 // Time of packed products on a GPU against reading the same bytes, in one process: a graph of launches over as many copies
 // of the weights as the caches do not hold, replayed; medians of several replays.
 //
-//   cuda_bench [--planes 2,3,4] [--group-rows 0] [--group-columns 8] [--tokens 1] [--layouts 0] [--megabytes 240]
-//              [--shape ROWSxCOLUMNS]...
+//   cuda_bench [--planes 2,3,4] [--group-rows 0] [--group-columns 8] [--tokens 1] [--many-from 9] [--layouts 0]
+//              [--megabytes 240] [--shape ROWSxCOLUMNS]...
 //
 // --group-rows 0: an eighth of the matrix; --layouts 1: tries other layouts than the backend's too. Prints one JSON line per
 // shape, number of planes and layout:
 //   us: rounding of the input and product, as in a model; product_us: without the rounding; read_us: reading as many bytes,
 //   the best of several launch shapes; fraction, product_fraction: read_us divided by them; resident_us: us with one copy,
-//   which the caches may hold. Launches overlap as in a model (backends/cuda/device.cuh), those that read too. On the emulated
+//   which the caches may hold;
+//   tokens_per_second: as if the model were this matrix; teraops: 8-bit multiplications and additions that the product for
+//   many tokens (--many-from) does in product_us, peak_share: of what the integer matrix unit can do at the highest clock, 0
+//   where that is not known or the product is the one for few tokens. Launches overlap as in a model (backends/cuda/device.cuh), those that read too. On the emulated
 //   device of the tests (device: "emulation") all times are made up.
 #include <algorithm>
 #include <cmath>
@@ -33,6 +36,7 @@ struct Options {
   std::vector<uint32_t> planes = {2, 3, 4};
   uint32_t group_rows = 0, group_columns = 8, tokens = 1;
   size_t megabytes = 240;  // all copies together: several times the caches of any GPU of today
+  uint32_t many_from = kManyTokens;
   bool layouts = false;
   std::vector<std::pair<uint32_t, uint32_t>> shapes;
 };
@@ -59,6 +63,16 @@ RandomMatrix make_matrix(uint32_t rows, uint32_t columns, uint32_t planes, const
     matrix.scales[i] = encode_scale(std::ldexp(0.02f, -static_cast<int>(i % planes)), matrix.shape.scale_exponent, 3);
   matrix.row_scales.assign(rows, float_to_half(1.0f));
   return matrix;
+}
+
+// Dense 8-bit operations per clock and multiprocessor, from the vendor's tables.
+double operations_per_clock(int capability) {
+  switch (capability) {
+    case 90: return 8192;
+    case 80: case 87: return 4096;
+    case 86: case 89: return 2048;
+    default: return 0;
+  }
 }
 
 // Microseconds of one of `launches` launches, captured as a graph.
@@ -131,6 +145,7 @@ bool run(CudaDevice& device, uint32_t rows, uint32_t columns, uint32_t planes, c
   const Buffer input{reinterpret_cast<float*>(in.address()), 0};
   const Buffer output{reinterpret_cast<float*>(out.reserve(size_t{options.tokens} * rows * sizeof(float))), 0};
   PackedLinear linear(device);
+  linear.many_from(options.many_from);
   const size_t bytes = copies[0]->heap_bytes();
   const int launches = std::max(kLeastLaunches, static_cast<int>(copies.size()));
   const double read = time_read(device, stream.reserve(bytes * copies.size()), bytes, copies.size(), launches, out.address());
@@ -155,13 +170,18 @@ bool run(CudaDevice& device, uint32_t rows, uint32_t columns, uint32_t planes, c
       std::fprintf(stderr, "cuda_bench: %s\n", device.failure().message.c_str());
       return false;
     }
+    // Each sign takes part in two operations with the high and two with the low byte of an activation.
+    const double operations = 4.0 * rows * columns * planes * options.tokens;
+    const double teraops = options.tokens < options.many_from ? 0 : operations / product / 1e6;
+    const double peak = operations_per_clock(device.capability()) * device.multiprocessors() * device.kilohertz() / 1e9;
     std::printf("{\"device\": \"%s\", \"rows\": %u, \"columns\": %u, \"planes\": %u, \"group_rows\": %u, \"group_columns\": %u, "
                 "\"tokens\": %u, \"tile_warps\": %u, \"k_warps\": %u, \"wide\": %s, \"usual\": %s, \"bytes\": %zu, \"us\": %.3f, "
                 "\"product_us\": %.3f, \"read_us\": %.3f, \"resident_us\": %.3f, \"fraction\": %.3f, \"product_fraction\": %.3f, "
-                "\"gigabytes_per_second\": %.0f}\n",
+                "\"gigabytes_per_second\": %.0f, \"tokens_per_second\": %.0f, \"teraops\": %.1f, \"peak_share\": %.3f}\n",
                 device.name().c_str(), rows, columns, planes, matrix.shape.group_rows, options.group_columns, options.tokens,
                 plan.tile_warps, plan.k_warps, plan.wide ? "true" : "false", &plan == &plans[0] ? "true" : "false", bytes, both, product, read, resident,
-                read / both, read / product, static_cast<double>(bytes) / both / 1e3);
+                read / both, read / product, static_cast<double>(bytes) / both / 1e3, options.tokens / both * 1e6, teraops,
+                peak > 0 ? teraops / peak : 0);
     std::fflush(stdout);
   }
   return true;
@@ -175,6 +195,7 @@ bool parse(int count, char** arguments, Options* options) {
     else if (name == "--group-columns") options->group_columns = static_cast<uint32_t>(std::atoi(value));
     else if (name == "--megabytes") options->megabytes = static_cast<size_t>(std::atoi(value));
     else if (name == "--tokens") options->tokens = static_cast<uint32_t>(std::atoi(value));
+    else if (name == "--many-from") options->many_from = static_cast<uint32_t>(std::atoi(value));
     else if (name == "--layouts") options->layouts = std::atoi(value) != 0;
     else if (name == "--planes") {
       options->planes.clear();
@@ -194,8 +215,8 @@ bool parse(int count, char** arguments, Options* options) {
 int main(int count, char** arguments) {
   Options options;
   if (!parse(count, arguments, &options)) {
-    std::fprintf(stderr, "usage: cuda_bench [--planes 2,3,4] [--group-rows N] [--group-columns 8|1] [--tokens N] [--layouts 0|1] "
-                         "[--megabytes N] [--shape ROWSxCOLUMNS]...\n");
+    std::fprintf(stderr, "usage: cuda_bench [--planes 2,3,4] [--group-rows N] [--group-columns 8|1] [--tokens N] [--many-from N] "
+                         "[--layouts 0|1] [--megabytes N] [--shape ROWSxCOLUMNS]...\n");
     return 2;
   }
   std::unique_ptr<CudaDevice> device;

@@ -54,10 +54,12 @@ struct Fiber {
   State state = State::running;
   unsigned meetings = 0;  // of the warp
   void* stack_pointer = nullptr;
+  std::vector<std::pair<uint4*, const uint4*>> copies;  // on their way to shared memory
 };
 
 std::vector<Fiber> fibers;
 std::vector<unsigned char> stacks;
+std::vector<uint4> shared_memory;
 std::vector<Deposit> deposits;  // [warp][parity of the meeting][lane]
 void* scheduler = nullptr;
 const std::function<void()>* body = nullptr;
@@ -121,16 +123,28 @@ void run_block(unsigned threads, bool reversed) {
 
 }  // namespace
 
-const Deposit* meet_warp(int kind, uint32 a, uint32 b, uint32 c) {
+const Deposit* meet_warp(int kind, uint32 a, uint32 b, uint32 c, uint32 d, uint32 e, uint32 f) {
   Fiber& fiber = self();
   Deposit* lanes = &deposits[fiber.thread.index / 32 * 64 + (fiber.meetings % 2) * 32];
-  lanes[fiber.thread.index % 32] = {{a, b, c}, kind};
+  lanes[fiber.thread.index % 32] = {{a, b, c, d, e, f}, kind};
   pause(State::at_warp);
   ++fiber.meetings;
   return lanes;
 }
 
 void meet_block() { pause(State::at_block); }
+
+uint4* block_memory() { return shared_memory.data(); }
+// As late as a GPU may: who reads before it has waited reads what was there before.
+void copy_later(uint4* to, const uint4* from) {
+  if (reinterpret_cast<uintptr_t>(from) % 16 != 0 || to < shared_memory.data() || to >= shared_memory.data() + shared_memory.size())
+    stop("a copy to shared memory is out of place");
+  self().copies.push_back({to, from});
+}
+void finish_copies() {
+  for (const auto& [to, from] : self().copies) *to = *from;
+  self().copies.clear();
+}
 
 void run_grid(const shiftadd::CudaLaunch& launch, const std::function<void()>& kernel) {
   const unsigned threads = launch.block_x;
@@ -140,11 +154,12 @@ void run_grid(const shiftadd::CudaLaunch& launch, const std::function<void()>& k
   fibers.resize(threads);
   stacks.resize(threads * kStack);
   deposits.resize(threads * 2);
+  shared_memory.resize(launch.shared_bytes / sizeof(uint4));
   for (unsigned z = 0; z < launch.grid_z; ++z)
     for (unsigned y = 0; y < launch.grid_y; ++y)
       for (unsigned x = 0; x < launch.grid_x; ++x) {
         for (unsigned i = 0; i < threads; ++i) {
-          fibers[i] = {{i, threads, {x, y, z}, launch.grid_x}, State::running, 0, nullptr};
+          fibers[i] = {{i, threads, {x, y, z}, launch.grid_x}, State::running, 0, nullptr, {}};
           void** top = reinterpret_cast<void**>(stacks.data() + (i + 1) * kStack - 64);
           top = reinterpret_cast<void**>(reinterpret_cast<uintptr_t>(top) & ~uintptr_t{15});
           *--top = nullptr;                               // where start() would return to; keeps the stack aligned
@@ -152,6 +167,7 @@ void run_grid(const shiftadd::CudaLaunch& launch, const std::function<void()>& k
           for (int r = 0; r < 6; ++r) *--top = nullptr;
           fibers[i].stack_pointer = top;
         }
+        std::memset(shared_memory.data(), 0xff, shared_memory.size() * sizeof(uint4));  // NaN, as in cuMemAlloc
         run_block(threads, reversed);
       }
 }
@@ -182,8 +198,9 @@ const std::map<std::string, Entry>& kernels() {
   static const std::map<std::string, Entry> all = {
       PRODUCT(1), PRODUCT(2), PRODUCT(3), PRODUCT(4), PRODUCT(5), PRODUCT(6), PRODUCT(7), PRODUCT(8),
       KERNEL_ENTRY(prepare_vectors), KERNEL_ENTRY(prepare_normalized), KERNEL_ENTRY(prepare_activated),
-      KERNEL_ENTRY(repack_planes), KERNEL_ENTRY(embed_packed), KERNEL_ENTRY(embed_dense),
-      KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice),
+      KERNEL_ENTRY(prepare_bytes), KERNEL_ENTRY(packed_prefill_wide),
+      KERNEL_ENTRY(packed_prefill_narrow), KERNEL_ENTRY(repack_planes), KERNEL_ENTRY(embed_packed), KERNEL_ENTRY(embed_dense),
+      KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice), KERNEL_ENTRY(attend_rows),
       KERNEL_ENTRY(find_largest), KERNEL_ENTRY(store_words), KERNEL_ENTRY(activate), KERNEL_ENTRY(add_bias), KERNEL_ENTRY(scale), KERNEL_ENTRY(soft_cap),
       KERNEL_ENTRY(add), KERNEL_ENTRY(change_basis),
       KERNEL_ENTRY(dense_product), KERNEL_ENTRY(gram), KERNEL_ENTRY(log_probabilities), KERNEL_ENTRY(read_memory)};
@@ -261,6 +278,7 @@ EXPORT int cuModuleGetFunction(const void** function, void*, const char* name) {
   return 0;
 }
 EXPORT int cuFuncGetAttribute(int* value, int, void*) { return *value = 0, 0; }
+EXPORT int cuFuncSetAttribute(void*, int, int) { return 0; }
 
 // A graph is a list of launches with copies of their arguments. Events tell no time: one millisecond passes between any two.
 using Graph = std::vector<std::function<void()>>;

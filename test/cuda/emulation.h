@@ -23,6 +23,9 @@ struct alignas(8) float2 {
 struct alignas(16) uint4 {
   uint32 x, y, z, w;
 };
+struct alignas(16) float4 {
+  float x, y, z, w;
+};
 
 #define KERNEL extern "C" void
 #define DEVICE static inline
@@ -39,13 +42,16 @@ struct Thread {
 extern Thread* current;
 
 struct Deposit {
-  uint32 value[3];
+  uint32 value[6];
   int kind;
 };
 // Deposits a value and waits until all 32 lanes of the warp have; returns the deposits. Stops the program when lanes meet at
 // different operations or some have left.
-const Deposit* meet_warp(int kind, uint32 a, uint32 b = 0, uint32 c = 0);
+const Deposit* meet_warp(int kind, uint32 a, uint32 b = 0, uint32 c = 0, uint32 d = 0, uint32 e = 0, uint32 f = 0);
 void meet_block();
+uint4* block_memory();              // the dynamic shared memory of the block
+void copy_later(uint4* to, const uint4* from);
+void finish_copies();
 
 }  // namespace emulation
 
@@ -77,6 +83,13 @@ DEVICE int32 warp_sum(int32 value) {
   return static_cast<int32>(sum);
 }
 
+DEVICE uint32 select_bytes(uint32 a, uint32 b, uint32 selector) {
+  const uint64 bytes = uint64{b} << 32 | a;
+  uint32 selected = 0;
+  for (uint32 i = 0; i < 4; ++i) selected |= static_cast<uint32>(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
+  return selected;
+}
+
 DEVICE uint32 bits_of(float value) { return std::bit_cast<uint32>(value); }
 DEVICE float float_of(uint32 bits) { return std::bit_cast<float>(bits); }
 DEVICE float fused_multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
@@ -97,6 +110,33 @@ DEVICE void and_popcount(int32 (&sums)[4], uint32 a0, uint32 a1, uint32 b) {
       sums[i] += std::popcount(lanes[row * 4 + word].value[i / 2] & lanes[column * 4 + word].value[2]);
   }
 }
+
+// Rows of a and columns of b are 32 bytes: lane (row or column, t) holds bytes 4t .. 4t + 3 and 16 + 4t .. 16 + 4t + 3.
+template <class ByteOfB>
+DEVICE void multiply_bytes(int32 (&sum)[4], int kind, const uint32 (&a)[4], const uint32 (&b)[2]) {
+  const uint32 lane = thread_index() % 32, g = lane / 4, t = lane % 4;
+  const emulation::Deposit* lanes = emulation::meet_warp(kind, a[0], a[1], a[2], a[3], b[0], b[1]);
+  for (uint32 i = 0; i < 4; ++i) {
+    const uint32 row = g + 8 * (i / 2), column = 2 * t + i % 2;
+    for (uint32 k = 0; k < 32; ++k) {
+      const uint32 holder = k % 16 / 4, shift = k % 4 * 8;
+      const uint32 from_a = lanes[row % 8 * 4 + holder].value[k / 16 * 2 + row / 8] >> shift & 0xff;
+      const uint32 from_b = lanes[column * 4 + holder].value[4 + k / 16] >> shift & 0xff;
+      sum[i] += static_cast<int32>(from_a) * static_cast<ByteOfB>(from_b);
+    }
+  }
+}
+DEVICE void multiply_signed(int32 (&sum)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
+  multiply_bytes<signed char>(sum, 5, {a0, a1, a2, a3}, {b0, b1});
+}
+DEVICE void multiply_unsigned(int32 (&sum)[4], uint32 a0, uint32 a1, uint32 a2, uint32 a3, uint32 b0, uint32 b1) {
+  multiply_bytes<unsigned char>(sum, 6, {a0, a1, a2, a3}, {b0, b1});
+}
+
+DEVICE uint4* dynamic_shared() { return emulation::block_memory(); }
+DEVICE void copy_async(uint4* to, const uint4* from) { emulation::copy_later(to, from); }
+DEVICE void commit_copies() {}
+DEVICE void wait_for_copies() { emulation::finish_copies(); }
 
 DEVICE uint4 stream_load(const uint4* address) {
   if (reinterpret_cast<uintptr_t>(address) % 16 != 0) __builtin_trap();

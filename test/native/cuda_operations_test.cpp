@@ -146,34 +146,36 @@ void test_attention(const Devices& devices, KvType type) {
     uint32_t window;
     float cap;
     bool slopes;
-  } cases[] = {{0, 0, false}, {100, 0, false}, {0, 2, false}, {0, 0, true}, {7, 1, true}};
-  constexpr uint32_t kCapacity = 700, kHeadCount = 4, kKvCount = 2, kSize = 20;
+    uint32_t size;
+  } cases[] = {{0, 0, false, 20}, {100, 0, false, 20}, {0, 2, false, 64}, {0, 0, true, 20}, {7, 1, true, 20}};
+  constexpr uint32_t kCapacity = 700, kHeadCount = 4, kKvCount = 2;
   for (const auto& item : cases) {
+    const uint32_t size = item.size;
     if (type == KvType::f16 && devices.small && item.window == 0) continue;  // slow, and the same code
-    const AttentionShape shape{kHeadCount, kKvCount, kSize, 0.3f, item.window, item.cap,
+    const AttentionShape shape{kHeadCount, kKvCount, size, 0.3f, item.window, item.cap,
                                item.slopes ? std::span<const float>(slopes) : std::span<const float>()};
     std::vector<float> results[3];  // cpu, cuda, cuda token by token
     for (int n = 0; n < 3; ++n) {
       Backend& backend = n == 0 ? *cpu : *cuda;
-      const size_t bytes = backend.kv_bytes(kKvCount, kSize, kCapacity);
+      const size_t bytes = backend.kv_bytes(kKvCount, size, kCapacity);
       Buffer keys, values;
-      if (!backend.reserve(kCapacity, kHeadCount * kSize).ok() || !backend.allocate(bytes, &keys).ok() ||
+      if (!backend.reserve(kCapacity, kHeadCount * size).ok() || !backend.allocate(bytes, &keys).ok() ||
           !backend.allocate(bytes, &values).ok())
         std::abort();
       const KvView cache{reinterpret_cast<uint8_t*>(keys.data), reinterpret_cast<uint8_t*>(values.data), kCapacity};
       uint32_t position = 0;
       for (const uint32_t rows : {1u, 14u, 1u, 240u, 1u, 280u, 3u}) {
-        const std::vector<float> q = activations(size_t{rows} * kHeadCount * kSize, position + 1, 0);
-        const std::vector<float> k = activations(size_t{rows} * kKvCount * kSize, position + 2, 0);
-        const std::vector<float> v = activations(size_t{rows} * kKvCount * kSize, position + 3, 0);
+        const std::vector<float> q = activations(size_t{rows} * kHeadCount * size, position + 1, 0);
+        const std::vector<float> k = activations(size_t{rows} * kKvCount * size, position + 2, 0);
+        const std::vector<float> v = activations(size_t{rows} * kKvCount * size, position + 3, 0);
         const uint32_t step = n == 2 ? 1 : rows;
         for (uint32_t first = 0; first < rows; first += step) {
           const auto part = [&](const std::vector<float>& all, uint32_t heads) {
-            const size_t line = size_t{heads} * kSize;
+            const size_t line = size_t{heads} * size;
             return std::vector<float>(all.begin() + first * line, all.begin() + (first + step) * line);
           };
           const Floats a(backend, part(q, kHeadCount)), b(backend, part(k, kKvCount)), c(backend, part(v, kKvCount));
-          const Floats out(backend, size_t{step} * kHeadCount * kSize);
+          const Floats out(backend, size_t{step} * kHeadCount * size);
           backend.attend(shape, a, b, c, cache, position + first, step, out);
           const std::vector<float> line = out.read();
           results[n].insert(results[n].end(), line.begin(), line.end());
@@ -184,7 +186,8 @@ void test_attention(const Devices& devices, KvType type) {
       backend.release(values);
     }
     const std::string name = std::string("attention, ") + (type == KvType::f32 ? "fp32" : "fp16") + " cache, window " +
-                             std::to_string(item.window) + ", cap " + std::to_string(item.cap) + (item.slopes ? ", slopes" : "");
+                             std::to_string(item.window) + ", cap " + std::to_string(item.cap) + (item.slopes ? ", slopes" : "") +
+                             ", heads of " + std::to_string(size);
     const double error = error_of(results[1], results[0]);
     tap::check(error < 3e-6, name);
     tap::note("error %g", error);

@@ -82,6 +82,49 @@ void test_packed(const Devices& devices, const PackedShape& shape, uint32_t toke
   tap::check(same, "the same bits again, and token by token");
 }
 
+// Many tokens take another product than few: the same bits, whatever their number and wherever a prompt is cut.
+void test_many_tokens(const Devices& devices) {
+  uint64_t seed = 400;
+  Random random{7};
+  const auto check = [&](const PackedShape& shape, uint32_t most = 200) {
+    const RandomMatrix matrix(shape, ++seed);
+    const std::unique_ptr<Weights> weights = prepared(*devices.cuda, matrix);
+    const std::vector<float> x = activations(size_t{most} * shape.columns, ++seed);
+    std::vector<float> wanted;
+    for (uint32_t m = 0; m < most; m += 8) {
+      const uint32_t count = std::min(8u, most - m);
+      const std::vector<float> lines(x.begin() + size_t{m} * shape.columns, x.begin() + size_t{m + count} * shape.columns);
+      const std::vector<float> part = multiply(*devices.cuda, *weights, lines, count);
+      wanted.insert(wanted.end(), part.begin(), part.end());
+    }
+    const double error = error_of(wanted, multiply_in_double(*devices.cpu, matrix, x, most));
+    std::string different;
+    for (const uint32_t tokens : {1u, 9u, 16u, 17u, 63u, 64u, 65u, 65u, 200u}) {
+      if (tokens > most) continue;
+      const std::vector<float> some(x.begin(), x.begin() + size_t{tokens} * shape.columns);
+      const std::vector<float> got = multiply(*devices.cuda, *weights, some, tokens);
+      if (!same_bits(got, {wanted.begin(), wanted.begin() + size_t{tokens} * shape.rows})) different += " " + std::to_string(tokens);
+    }
+    tap::check(error <= kMostError && different.empty(),
+               "many tokens have the bits of few, " + name_of(shape) + ": error " + std::to_string(error * 100) + " %" +
+                   (different.empty() ? "" : ", other bits with tokens:" + different));
+  };
+  for (uint32_t planes = 1; planes <= 8; ++planes) {
+    check({70, 200, planes, 96, planes % 2 ? 8u : 1u, 1, planes % 3 == 0}, devices.small ? 65 : 200);
+    check({132, 392, planes, 33, planes % 2 ? 1u : 8u, 1, planes % 3 == 1}, devices.small ? 65 : 200);
+  }
+  // More k-blocks than warps take at once, groups of many tiles, of one, of an odd number, and a last one that is short.
+  check({96, 2600, 2, 96, 8, 1, true});
+  check({600, 130, 1, 288, 8, 1, false});
+  check({2100, 128, 1, 2100, 8, 1, true});
+  check({160, 600, 8, 16, 8, 1, false});  // so many activations that they do not fit at once
+  for (int n = 0; n < (devices.small ? 6 : 40); ++n) {
+    const uint32_t limit = devices.small ? 250 : 3000;
+    const auto pick = [&](uint32_t to) { return 1 + static_cast<uint32_t>(random.uniform() * to); };
+    check({pick(limit), pick(limit), 1 + n % 4u, pick(400), n % 3 == 0 ? 1u : 8u, 1, n % 2 == 0});
+  }
+}
+
 void test_packed_shapes(const Devices& devices) {
   uint64_t seed = 1;
   for (uint32_t planes = 1; planes <= 8; ++planes)
@@ -213,6 +256,7 @@ int main(int, char** arguments) {
   Devices devices;
   if (!open_devices(arguments, &devices)) return 0;
   test_packed_shapes(devices);
+  test_many_tokens(devices);
   test_several(devices);
   test_special_inputs(devices);
   test_embedding(devices);
