@@ -37,3 +37,6 @@ export { defaultModelName, resolveModel } from './resolve-model.js';
 export type { DecodeOptions, EncodeOptions, Tokenizer } from './tokenizer.js';
 export type { TokenStream, TokenStreamOptions } from './token-stream.js';
 export type { WeightBytes } from './weight-bytes.js';
+export type { BoardProfile } from './devices/board-profile.js';
+export { boardProfile, loadBoardProfiles } from './devices/profile-folder.js';
+export { monotonicMs, type EnergyMeter, type EnergyMethod, type EnergyRail, type EnergyRecorder, type EnergyScope, type EnergyWindow, type PowerSample, type UnreadableMeter } from './devices/energy-meter.js';

@@ -3,8 +3,8 @@
  * moments. Times are milliseconds of `monotonicMs`, the same clock in every thread.
  */
 
-/** What a joule figure covers. Figures of different scope are never compared. */
-export type EnergyScope = 'module' | 'module and carrier' | 'board' | 'package' | 'gpu' | 'battery';
+/** What a joule figure covers. Figures of different scope are never compared. `PMIC rails`: without what hangs on 5 V. */
+export type EnergyScope = 'module' | 'module and carrier' | 'board' | 'package' | 'gpu' | 'battery' | 'PMIC rails';
 
 /** `counter`: the hardware integrates. `sampled`: power was read and integrated here. `estimated`: neither. */
 export type EnergyMethod = 'counter' | 'sampled' | 'estimated';
