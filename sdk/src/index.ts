@@ -40,3 +40,7 @@ export type { WeightBytes } from './weight-bytes.js';
 export type { BoardProfile } from './devices/board-profile.js';
 export { boardProfile, loadBoardProfiles } from './devices/profile-folder.js';
 export { monotonicMs, type EnergyMeter, type EnergyMethod, type EnergyRail, type EnergyRecorder, type EnergyScope, type EnergyWindow, type PowerSample, type UnreadableMeter } from './devices/energy-meter.js';
+export { detectBoard, type DetectedBoard, type DetectOptions } from './devices/board.js';
+export type { BoardState, ClockState, PowerMode, ProcessorState, Temperature, Throttling } from './devices/board-state.js';
+export type { JetsonRelease } from './devices/jetson-release.js';
+export { findEnergyMeters, openEnergyRecorder, type FindMetersOptions, type MeterList, type RecorderOptions } from './devices/find-meters.js';

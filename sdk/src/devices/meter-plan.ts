@@ -19,7 +19,7 @@ export type MeterSource =
   | { kind: 'files'; rails: { files: string[]; scale: number }[] }
   | { kind: 'nvml'; device: number; counter: boolean }
   /** A program that prints all rails each time it runs. */
-  | { kind: 'pmic'; program: string; rails: string[]; factor: number; offset: number }
+  | { kind: 'pmic'; program: string; rails: string[]; /** The board's power from their sum instead of each. */ estimate: boolean }
   /** A program that prints a line for each interval until it is stopped. */
   | { kind: 'tegrastats'; program: string; rails: string[] };
 
