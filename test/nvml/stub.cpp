@@ -13,7 +13,8 @@ int answer(void* handle, bool counter) {
 }
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) {
+#pragma GCC visibility push(default)
+extern "C" {
 int nvmlInit_v2() { return kSuccess; }
 int nvmlDeviceGetCount_v2(unsigned* count) { return *count = 5, kSuccess; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned index, void** handle) {
