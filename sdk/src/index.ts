@@ -44,3 +44,7 @@ export { detectBoard, type DetectedBoard, type DetectOptions } from './devices/b
 export type { BoardState, ClockState, PowerMode, ProcessorState, Temperature, Throttling } from './devices/board-state.js';
 export type { JetsonRelease } from './devices/jetson-release.js';
 export { findEnergyMeters, openEnergyRecorder, type FindMetersOptions, type MeterList, type RecorderOptions } from './devices/find-meters.js';
+export { profileModel, type ProfileOptions, type ProfileProgress } from './devices/profile-model.js';
+export type { IdlePower, PhaseEnergy, PhaseName, ProfilePhase, ProfileResult, ProfileTimeline, ProfileWindow, WindowEnergy } from './devices/profile-result.js';
+export type { MemoryFigures } from './devices/profile-memory.js';
+export type { Figure } from './devices/interval.js';

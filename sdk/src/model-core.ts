@@ -52,6 +52,18 @@ export class ModelCore {
   }
 }
 
+const cores = new WeakMap<object, ModelCore>();
+
+/** Lets functions outside of `model.ts` reach the inside of a model, which the class keeps to itself. */
+export function shareCore(model: object, core: ModelCore): void {
+  cores.set(model, core);
+}
+
+/** Undefined for what is no model. */
+export function coreOf(model: unknown): ModelCore | undefined {
+  return typeof model === 'object' && model !== null ? cores.get(model) : undefined;
+}
+
 export function checkContextSize(asked: number, limit: number): number {
   if (asked > limit)
     throw new RangeError(

@@ -11,7 +11,7 @@ import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
-import { ModelCore, checkContextSize } from './model-core.js';
+import { ModelCore, checkContextSize, shareCore } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
@@ -93,6 +93,7 @@ export class Model {
     readonly path: string,
   ) {
     this.#core = core;
+    shareCore(this, core);
   }
 
   /** What runs it. */

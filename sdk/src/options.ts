@@ -10,7 +10,7 @@ export type Rule =
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'recorder'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -226,6 +226,9 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
       return value;
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
+      return value;
+    case 'recorder':
+      if (value !== null && typeof (value as { between?: unknown }).between !== 'function') throw wrong('an energy recorder or null');
       return value;
     case 'objects':
       if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'object' && entry !== null)) throw wrong('a list of objects');
