@@ -78,6 +78,7 @@ t.test('computers', async (t) => {
   t.equal(await chassis('3'), 'generic-desktop');
   t.equal(await chassis('23'), 'generic-server');
   t.equal(await chassis('3', { '/sys/class/power_supply/BAT0/type': 'Battery\n' }), 'generic-laptop');
+  t.equal(await chassis('', { '/proc/cpuinfo': 'vendor_id\t: AuthenticAMD\nflags\t\t: fpu sse2 hypervisor\n' }), 'generic-server', 'a virtual machine');
   t.equal((await detect(t, {})).matchedBy, 'architecture', 'an empty tree is a machine too');
 });
 
