@@ -13,6 +13,9 @@ import { Recording } from './recording.js';
 /** A meter that gives nothing for this long is not waited for. */
 const silenceMs = 2000;
 
+/** A busy machine may take this long to start a thread. */
+const startMs = 60_000;
+
 /** Resolves after the first reading. ERR_WORKER when the thread ends before that. */
 export async function startRecorder(root: string, plan: MeterPlan, wantedHz: number | undefined): Promise<EnergyRecorder> {
   const recorder = new WorkerRecorder(root, plan, plannedHz(plan, wantedHz));
@@ -50,7 +53,7 @@ class WorkerRecorder implements EnergyRecorder {
   }
 
   async started(): Promise<void> {
-    await this.#wait(() => this.#recording.lastMs !== null, silenceMs * 5);
+    await this.#wait(() => this.#recording.lastMs !== null, startMs);
     if (this.#recording.lastMs !== null) return;
     await this.close();
     throw this.#failed('gave no reading');
