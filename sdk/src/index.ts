@@ -44,3 +44,5 @@ export { detectBoard, type DetectedBoard, type DetectOptions } from './devices/b
 export type { BoardState, ClockState, PowerMode, ProcessorState, Temperature, Throttling } from './devices/board-state.js';
 export type { JetsonRelease } from './devices/jetson-release.js';
 export { findEnergyMeters, openEnergyRecorder, type FindMetersOptions, type MeterList, type RecorderOptions } from './devices/find-meters.js';
+export { readMemory, type MemoryNumber, type MemoryReading, type ReadMemoryOptions } from './devices/memory-reading.js';
+export { openMemoryRecorder, type MemoryChange, type MemoryRecorder, type MemoryRecorderOptions, type MemoryTimeline } from './devices/memory-recorder.js';
