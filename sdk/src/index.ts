@@ -45,6 +45,7 @@ export type { BoardState, ClockState, PowerMode, ProcessorState, Temperature, Th
 export type { JetsonRelease } from './devices/jetson-release.js';
 export { findEnergyMeters, openEnergyRecorder, type FindMetersOptions, type MeterList, type RecorderOptions } from './devices/find-meters.js';
 export { profileModel, type ProfileOptions, type ProfileProgress } from './devices/profile-model.js';
-export type { IdlePower, PhaseEnergy, PhaseName, ProfilePhase, ProfileResult, ProfileTimeline, ProfileWindow, WindowEnergy } from './devices/profile-result.js';
-export type { MemoryFigures } from './devices/profile-memory.js';
+export type { IdlePower, MemoryFigures, PhaseEnergy, PhaseName, ProfilePhase, ProfileResult, ProfileTimeline, ProfileWindow, WindowEnergy } from './devices/profile-result.js';
 export type { Figure } from './devices/interval.js';
+export { readMemory, type MemoryNumber, type MemoryReading, type ReadMemoryOptions } from './devices/memory-reading.js';
+export { openMemoryRecorder, type MemoryChange, type MemoryRecorder, type MemoryRecorderOptions, type MemoryTimeline } from './devices/memory-recorder.js';

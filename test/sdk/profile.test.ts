@@ -16,6 +16,7 @@ const orin: Files = {
   ...hwmonChip('1-0040', 1, [['VDD_IN', 4984, 1920], ['VDD_CPU_GPU_CV', 4976, 500], ['VDD_SOC', 4976, 304]]),
   ...powerMode(0, { online: 6, present: 6 }),
   ...zone(0, 'cpu-thermal', 51_000),
+  '/proc/self/status': 'VmHWM:\t  300000 kB\nVmRSS:\t  292969 kB\nVmSwap:\t       0 kB\n',
 };
 
 /** A recorder whose power is this function of what the run is doing. */
@@ -62,7 +63,8 @@ async function withPower(watts: { idle: number[]; prefill: number; decode: numbe
 t.test('a board tree, through its power monitor', async (t) => {
   const sysRoot = await writeTree(t, orin);
   await using model = await loadModel(stories);
-  const result = await profileModel(model, { ...quick, sysRoot });
+  // Few readings and a longer window, so that a busy machine reads often enough.
+  const result = await profileModel(model, { ...quick, sysRoot, window: 1.2, idle: 1.2, rate: 10 });
   t.match(result, { kind: 'profile', meter: { name: 'ina3221-hwmon', scope: 'module', total: 'VDD_IN', method: 'sampled' }, meterProblem: null, valid: true, problems: [], model: { architecture: 'llama' }, board: { id: 'orin-nano-8gb' } });
   for (const phase of [result.prefill, result.decode]) {
     const { joulesPerToken, netJoulesPerToken, tokensPerJoule, averageWatts, peakWatts, rails } = phase.energy;
@@ -79,15 +81,16 @@ t.test('a board tree, through its power monitor', async (t) => {
   t.match(result.workload, { template: false, turns: [{ promptTokens: 16, reusedTokens: 0, decodeTokens: 24 }] });
   t.equal(result.windows.length, 6);
   for (const { startMs, endMs, passes, tokens, phase, celsius } of result.windows) {
-    t.ok(endMs - startMs >= 300, 'repeated until the window is long enough');
+    t.ok(endMs - startMs >= 1200, 'repeated until the window is long enough');
     t.equal(tokens, passes * (phase === 'prefill' ? 16 : 24));
     t.equal(celsius, 51);
   }
   t.same(result.timeline.phases.map(({ name }) => name), ['idle', 'prefill', 'decode', 'prefill', 'decode', 'prefill', 'decode', 'idle']);
-  t.ok(result.timeline.power.watts.length > 20 && result.timeline.power.rails.length === 3);
+  t.ok(result.timeline.power.watts.length > 10 && result.timeline.power.rails.length === 3);
   t.equal(result.timeline.tokens.decode.at(-1), result.windows.filter(({ phase }) => phase === 'decode').reduce((sum, { tokens }) => sum + tokens, 0));
   t.equal(result.board!.start.powerMode!.name, '15W');
-  t.ok(result.memory.kvCacheBytes > 0 && result.memory.residentPeakBytes > result.memory.weightsBytes);
+  t.match(result.memory, { residentPeakBytes: 292969 * 1024, availableBeforeBytes: 3810 * 1024 ** 2 });
+  t.ok(result.memory.kvCacheBytes > 0 && result.memory.weightsBytes > 0);
   t.same(JSON.parse(JSON.stringify(result)), result, 'it is JSON');
 });
 
@@ -140,27 +143,29 @@ t.test('without a meter everything else is reported', async (t) => {
     t.match(result.meterProblem!, /no energy meter|without a meter/);
     t.match(result.decode.energy, { joulesPerToken: null, problem: result.meterProblem, rails: [] });
     t.ok(result.decode.tokensPerSecond.value > 0 && result.prefill.tokensPerSecond.uncertainty! > 0);
-    t.ok(result.memory.residentPeakBytes > 0);
+    t.ok('recorder' in options ? result.memory.residentPeakBytes! > result.memory.weightsBytes : result.memory.availableBeforeBytes! > 0);
     t.same(result.timeline.power, { atMs: [], watts: [], rails: [] });
   }
 });
 
 t.test('a run in which the board throttles, swaps or changes its mode is marked', async (t) => {
-  const vmstat = (pages: number): Files => ({ '/proc/vmstat': `pswpin 0\npswpout ${pages}\n` });
+  const swapped: Files = { '/proc/self/status': 'VmRSS:\t  292969 kB\nVmSwap:\t    5000 kB\n' };
   const cases: [string, Files, RegExp][] = [
     ['throttling', { '/sys/class/thermal/cooling_device3/type': 'gpu-throttle-alert\n', '/sys/class/thermal/cooling_device3/cur_state': '1\n' }, /throttled \(gpu-throttle-alert: 1\)/],
-    ['swapping', vmstat(5000), /swapped 5000 pages/],
+    ['swapping', swapped, /pages of the process moved to or from swap/],
     ['power mode', { '/var/lib/nvpmodel/status': 'pmode:0001 fmode:quiet\n' }, /power mode changed from 15W to 25W/],
     ['clocks', powerMode(0, { online: 4, present: 6 }), /changed from 6 cores of at most 1497.6 MHz to 4 cores/],
   ];
   await using model = await loadModel(stories);
   for (const [what, change, expected] of cases) {
-    const sysRoot = await writeTree(t, orin, vmstat(0));
+    const sysRoot = await writeTree(t, orin);
+    const recorder = new KnownPower();
+    recorder.set(5);
     let changing: Promise<void> | null = null;
     const onProgress = ({ phase }: ProfileProgress): void => {
       if (phase === 'decode') changing ??= addFiles(sysRoot, change);
     };
-    const result = await profileModel(model, { ...quick, repetitions: 2, window: 0.5, sysRoot, onProgress });
+    const result = await profileModel(model, { ...quick, repetitions: 2, window: 0.5, sysRoot, recorder, onProgress });
     t.equal(result.valid, false, what);
     t.match(result.problems.join('; '), expected);
     t.same(result.windows[0]!.problems, [], 'the window before it is not');

@@ -8,8 +8,6 @@ import type { SystemFiles } from './system-files.js';
 export interface GuardReading {
   atMs: number;
   state: BoardState;
-  /** Pages swapped in and out since the start of the system; null where it does not tell. */
-  swappedPages: number | null;
   /** Microseconds of processor time: of all processes, null where the system does not tell, and of this one. */
   busyMicroseconds: number | null;
   ownMicroseconds: number;
@@ -21,11 +19,6 @@ export interface GuardVerdict {
   otherCores: number | null;
 }
 
-export type ReadGuard = () => GuardReading;
-
-/** A few stray pages of other programs (1 MB of 4 KiB ones) are no swapping. */
-const strayPages = 256;
-
 /** The kernel counts processor time in hundredths of a second on all platforms that it runs on (USER_HZ). */
 const microsecondsPerTick = 10_000;
 
@@ -35,16 +28,9 @@ export function readGuard(files: SystemFiles, board: DetectedBoard = boardOf(fil
   return {
     atMs: monotonicMs(),
     state: { powerMode, processor, clocks, temperatures, throttling },
-    swappedPages: swappedPages(files),
     busyMicroseconds: busyMicroseconds(files),
     ownMicroseconds: user + system,
   };
-}
-
-function swappedPages(files: SystemFiles): number | null {
-  const text = files.text('/proc/vmstat') ?? '';
-  const pages = ['pswpin', 'pswpout'].map((name) => new RegExp(`^${name} (\\d+)`, 'm').exec(text)?.[1]);
-  return pages.some((count) => count === undefined) ? null : pages.reduce((sum, count) => sum + Number(count), 0);
 }
 
 /** Without idle and waiting for disks; guests are in the user time already. */
@@ -53,8 +39,8 @@ function busyMicroseconds(files: SystemFiles): number | null {
   return found === null ? null : found.slice(1).reduce((sum, ticks) => sum + Number(ticks), 0) * microsecondsPerTick;
 }
 
-/** `sustained`: throttling is what is looked for, so it does not spoil the window. */
-export function judge(before: GuardReading, after: GuardReading, sustained: boolean): GuardVerdict {
+/** `swapped` is what the memory recorder found; `sustained`: throttling is looked for, so it does not spoil the window. */
+export function judge(before: GuardReading, after: GuardReading, swapped: string | null, sustained: boolean): GuardVerdict {
   const problems: string[] = [];
   const throttled = throttling(before.state, after.state);
   if (throttled !== null && !sustained) problems.push(`the board throttled (${throttled})`);
@@ -62,9 +48,7 @@ export function judge(before: GuardReading, after: GuardReading, sustained: bool
   if (modes[0] !== modes[1]) problems.push(`the power mode changed from ${modes[0]} to ${modes[1]}`);
   const limits = [before, after].map(({ state: { processor } }) => `${processor.onlineCores} cores of at most ${processor.limitMegahertz} MHz`);
   if (modes[0] === modes[1] && throttled === null && limits[0] !== limits[1]) problems.push(`the processor changed from ${limits[0]} to ${limits[1]}`);
-  if (before.swappedPages !== null && after.swappedPages !== null && after.swappedPages - before.swappedPages >= strayPages) {
-    problems.push(`the system swapped ${after.swappedPages - before.swappedPages} pages`);
-  }
+  if (swapped !== null) problems.push(swapped);
   return { problems, celsius: hottest(after.state), otherCores: otherCores(before, after) };
 }
 

@@ -1,9 +1,9 @@
 /** What a profile run measured. Everything in it is JSON; times are milliseconds since the run began. */
 import type { BackendInfo, ModelInfo } from '../model.js';
+import type { MemoryUse } from '../run.js';
 import type { BoardState } from './board-state.js';
 import type { EnergyMeter, EnergyMethod, EnergyScope } from './energy-meter.js';
 import type { Figure } from './interval.js';
-import type { MemoryFigures } from './profile-memory.js';
 
 export type PhaseName = 'prefill' | 'decode';
 
@@ -69,6 +69,17 @@ export interface IdlePower {
   /** The mean of both; its interval holds both. */
   watts: Figure | null;
   problem: string | null;
+}
+
+/** What the engine accounts for, and what the system showed over the whole run; null where it does not tell. */
+export interface MemoryFigures extends MemoryUse {
+  /** The most that this process held in memory at once, mapped weights included; GPU memory of a Jetson is not in it. */
+  residentPeakBytes: number | null;
+  /** What the machine could still give before the run, and at the least. Other programs change it too. */
+  availableBeforeBytes: number | null;
+  availableLeastBytes: number | null;
+  /** By how much GPU memory of all processes of a Jetson was above its least at the most. */
+  nvMapGrowthBytes: number | null;
 }
 
 /** Readings over the run, in columns. */

@@ -5,7 +5,8 @@ import { boardOf } from './board.js';
 import { type EnergyRecorder, type EnergyWindow, monotonicMs } from './energy-meter.js';
 import type { RepetitionState } from './profile-energy.js';
 import { type GuardReading, judge, readGuard } from './profile-guard.js';
-import { readProcessMemory } from './profile-memory.js';
+import type { MemoryReading } from './memory-reading.js';
+import { openMemoryRecorder, type MemoryRecorder } from './memory-recorder.js';
 import type { PhaseName, ProfileTimeline, ProfileWindow, WindowEnergy } from './profile-result.js';
 import { decodeAgain, prefillAgain, type WorkTurn } from './profile-workload.js';
 import type { SystemFiles } from './system-files.js';
@@ -34,15 +35,20 @@ export interface IdleWindow {
 export class ProfileSession {
   readonly windows: ProfileWindow[] = [];
   readonly phases: ProfileTimeline['phases'] = [];
-  readonly memory: ProfileTimeline['memory'] = { atMs: [], residentBytes: [], availableBytes: [] };
+  /** Times since the run began. */
+  readonly memory: MemoryReading[] = [];
   readonly tokens: ProfileTimeline['tokens'] = { atMs: [], prefill: [], decode: [] };
   onPhase: (phase: 'warm-up' | 'idle' | PhaseName, seconds: number) => void = () => undefined;
   #startMs = 0;
   #timer: NodeJS.Timeout | undefined;
+  #memory: MemoryRecorder;
   #phase: 'warm-up' | 'idle' | PhaseName = 'warm-up';
   #counts = { prefill: 0, decode: 0 };
 
-  constructor(private readonly parts: SessionParts) {}
+  constructor(private readonly parts: SessionParts) {
+    // Its own timer is a spare: readings are taken with those of the tokens.
+    this.#memory = openMemoryRecorder({ rateHz: 1, sysRoot: parts.files.root });
+  }
 
   get startMs(): number {
     return this.#startMs;
@@ -61,6 +67,7 @@ export class ProfileSession {
 
   end(): void {
     clearInterval(this.#timer);
+    this.#memory.close();
   }
 
   guard(): GuardReading {
@@ -70,7 +77,7 @@ export class ProfileSession {
   /** Null when it is left out. */
   async idle(ms: number): Promise<IdleWindow | null> {
     if (ms === 0) return null;
-    this.#phase = 'idle';
+    this.#enter('idle');
     await this.#sleep(settleMs);
     const startMs = monotonicMs();
     await this.#sleep(ms);
@@ -107,8 +114,9 @@ export class ProfileSession {
 
   async #window(phase: PhaseName, turn: number, repetition: number, pass: () => Promise<number>): Promise<ProfileWindow> {
     this.parts.signal?.throwIfAborted();
-    this.#phase = phase;
+    this.#enter(phase);
     const before = this.guard();
+    this.#memory.read();
     let passes = 0;
     let tokens = 0;
     const startMs = monotonicMs();
@@ -122,7 +130,8 @@ export class ProfileSession {
     const after = this.guard();
     this.#tick();
     const { energy, problem } = await this.#energy(startMs, endMs);
-    const { problems, celsius, otherCores } = judge(before, after, this.parts.sustained);
+    const { invalid } = await this.#memory.between(startMs, endMs);
+    const { problems, celsius, otherCores } = judge(before, after, invalid, this.parts.sustained);
     const window: ProfileWindow = { phase, turn, repetition, ...this.#since(startMs, endMs), passes, tokens, energy, energyProblem: problem, celsius, otherCores, problems };
     this.windows.push(window);
     this.phases.push({ name: phase, turn, repetition, startMs: window.startMs, endMs: window.endMs });
@@ -147,12 +156,14 @@ export class ProfileSession {
     });
   }
 
+  #enter(phase: 'idle' | PhaseName): void {
+    this.#phase = phase;
+    this.onPhase(phase, this.elapsedMs / 1000);
+  }
+
   #tick(): void {
     const atMs = round(this.elapsedMs);
-    const { residentBytes, availableBytes } = readProcessMemory(this.parts.files);
-    this.memory.atMs.push(atMs);
-    this.memory.residentBytes.push(residentBytes);
-    this.memory.availableBytes.push(availableBytes);
+    this.memory.push({ ...this.#memory.read(), atMs });
     this.tokens.atMs.push(atMs);
     this.tokens.prefill.push(this.#counts.prefill);
     this.tokens.decode.push(this.#counts.decode);

@@ -2,14 +2,16 @@
 import type { EngineSession } from '../engine.js';
 import type { ModelCore } from '../model-core.js';
 import type { ModelInfo } from '../model.js';
+import type { MemoryUse } from '../run.js';
 import type { DetectedBoard } from './board.js';
 import type { BoardState } from './board-state.js';
 import type { EnergyRecorder } from './energy-meter.js';
+import type { MemoryNumber, MemoryReading } from './memory-reading.js';
 import { mean } from './interval.js';
 import { idlePower, phaseFigures, type IdleReading } from './profile-energy.js';
 import { throttling } from './profile-guard.js';
 import type { CheckedOptions } from './profile-model.js';
-import type { ProfileResult, ProfileWindow } from './profile-result.js';
+import type { MemoryFigures, ProfileResult, ProfileWindow } from './profile-result.js';
 import type { IdleWindow, ProfileSession } from './profile-session.js';
 import type { Workload } from './profile-workload.js';
 
@@ -40,8 +42,6 @@ export function assembleResult(parts: RunParts): ProfileResult {
   const counted = stable === null ? run.windows : run.windows.filter(({ repetition }) => repetition >= stable.firstRepetition);
   const problems = [...new Set(counted.flatMap(({ problems }) => problems))];
   const phase = (name: 'prefill' | 'decode') => phaseFigures(name, counted.filter((window) => window.phase === name), idle, meterProblem);
-  const resident = run.memory.residentBytes.map((value) => value!);
-  const available = run.memory.availableBytes.filter((value) => value !== null);
   return {
     kind: 'profile',
     startedAt: parts.startedAt,
@@ -65,18 +65,34 @@ export function assembleResult(parts: RunParts): ProfileResult {
     prefill: phase('prefill'),
     decode: phase('decode'),
     windows: run.windows,
-    memory: {
-      ...core.memory(parts.session),
-      residentPeakBytes: Math.max(...resident),
-      availableBeforeBytes: available[0] ?? null,
-      availableLeastBytes: available.length === 0 ? null : Math.min(...available),
-    },
+    memory: { ...core.memory(parts.session), ...memoryOf(run.memory) },
     board: { name: parts.board.detected.profile.name, id: parts.board.detected.profile.id, start: parts.board.start, end: parts.board.end },
     stable,
     valid: problems.length === 0,
     problems,
     notes: notes(parts, counted),
-    timeline: { phases: run.phases, power: run.power(), memory: run.memory, tokens: run.tokens },
+    timeline: { phases: run.phases, power: run.power(), memory: memoryColumns(run.memory), tokens: run.tokens },
+  };
+}
+
+function memoryOf(readings: readonly MemoryReading[]): Omit<MemoryFigures, keyof MemoryUse> {
+  const known = (name: MemoryNumber): number[] => readings.map((reading) => reading[name]).filter((value) => value !== null);
+  const most = (values: number[]): number | null => (values.length === 0 ? null : values.reduce((a, b) => Math.max(a, b)));
+  const least = (values: number[]): number | null => (values.length === 0 ? null : values.reduce((a, b) => Math.min(a, b)));
+  const [available, nvMap] = [known('availableBytes'), known('nvMapBytes')];
+  return {
+    residentPeakBytes: most(known('rssBytes')),
+    availableBeforeBytes: available[0] ?? null,
+    availableLeastBytes: least(available),
+    nvMapGrowthBytes: nvMap.length === 0 ? null : most(nvMap)! - least(nvMap)!,
+  };
+}
+
+function memoryColumns(readings: readonly MemoryReading[]): ProfileResult['timeline']['memory'] {
+  return {
+    atMs: readings.map(({ atMs }) => atMs),
+    residentBytes: readings.map(({ rssBytes }) => rssBytes),
+    availableBytes: readings.map(({ availableBytes }) => availableBytes),
   };
 }
 

@@ -65,33 +65,37 @@ export class SystemFiles {
     }
   }
 
-  /** A file that is read again and again through one handle. */
-  open(name: string): SystemFile {
-    return new SystemFile(this.path(name), this.#read);
+  /** A file of at most `mostBytes` that is read again and again through one handle. */
+  open(name: string, mostBytes = 256): SystemFile {
+    return new SystemFile(this.path(name), this.#read, mostBytes);
   }
 }
-
-const bufferSize = 256;
 
 /** One small file with a handle that stays open. */
 export class SystemFile {
   #handle: number | null = null;
   readonly #path: string;
   readonly #read: ReadText | undefined;
-  readonly #buffer = Buffer.alloc(bufferSize);
+  readonly #buffer: Buffer;
 
-  constructor(path: string, read: ReadText | undefined) {
+  constructor(path: string, read: ReadText | undefined, mostBytes: number) {
     this.#path = path;
     this.#read = read;
+    this.#buffer = Buffer.alloc(mostBytes);
   }
 
-  /** The first number in the file; null when reading fails now (ENODATA, EAGAIN, a file that went away): a missed reading. */
+  /** The first number in the file; null when reading fails now: a missed reading. */
   number(): number | null {
+    return firstNumber(this.text());
+  }
+
+  /** What the file says now; null when reading fails (ENODATA, EAGAIN, a file that went away). */
+  text(): string | null {
     try {
-      if (this.#read !== undefined) return firstNumber(this.#read(this.#path));
+      if (this.#read !== undefined) return this.#read(this.#path);
       this.#handle ??= openSync(this.#path, 'r');
-      const length = readSync(this.#handle, this.#buffer, 0, bufferSize, 0);
-      return firstNumber(this.#buffer.toString('latin1', 0, length));
+      const length = readSync(this.#handle, this.#buffer, 0, this.#buffer.length, 0);
+      return this.#buffer.toString('latin1', 0, length);
     } catch (error) {
       // A device that came back has a new file; a busy chip keeps its own.
       if (!/^(EAGAIN|ENODATA|EIO|EBUSY|EINTR)$/.test(codeOf(error))) this.close();
