@@ -2,6 +2,7 @@
 import type { ChatTemplate } from './chat-template.js';
 import type { EngineModel, EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
+import type { Measure } from './measure.js';
 import type { BackendInfo } from './model.js';
 import type { MemoryUse } from './run.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -22,6 +23,8 @@ export class ModelCore {
     readonly contextSize: number,
     readonly loadMs: number,
     readonly weightsBytes: number,
+    /** Null unless generations are to be measured. */
+    readonly measure: Measure | null,
   ) {}
 
   /** ERR_CLOSED once the model is closed. */
@@ -48,7 +51,7 @@ export class ModelCore {
   memory(session: EngineSession | null): MemoryUse {
     const { kvCacheBytes, scratchBytes } = session?.describe() ?? { kvCacheBytes: 0, scratchBytes: 0 };
     const peakRssBytes = typeof process === 'undefined' ? null : process.resourceUsage().maxRSS * 1024;
-    return { weightsBytes: this.weightsBytes, kvCacheBytes, scratchBytes, peakRssBytes };
+    return { weightsBytes: this.weightsBytes, kvCacheBytes, scratchBytes, peakRssBytes, growth: null };
   }
 }
 

@@ -9,8 +9,10 @@ import { compareModels, type CompareOptions, type CompareResult } from './compar
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
+import type { EnergyRecorder } from './devices/energy-meter.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
+import { Measure } from './measure.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
@@ -41,6 +43,11 @@ export interface LoadOptions {
   isa?: string;
   /** Which GPU, for the backend cuda. Default 0. */
   device?: number;
+  /**
+   * Puts energy and memory of each generation on its result: true reads the first meter of this machine, a recorder is one
+   * that is open already and stays open. Without a meter energy stays null, with the reason. Default false.
+   */
+  measure?: boolean | EnergyRecorder;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
@@ -179,6 +186,7 @@ export class Model {
     core.closed = true;
     for (const end of [...core.running]) end();
     await core.engineModel.close();
+    await core.measure?.close();
   }
 
   /** The same as `close`. */
@@ -241,6 +249,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     throw error;
   }
   const { engineModel, info } = await opening;
+  const measure = await openMeasure(checked.measure!, engineModel);
   const core = new ModelCore(
     engineModel,
     tokenizer,
@@ -259,9 +268,21 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     checked.contextSize ?? Math.min(family.contextLimit, defaultContextSize),
     performance.now() - started,
     info.mappedBytes + info.heapBytes,
+    measure,
   );
   onProgress?.({ phase: 'load', done: 1, total: 1 });
   return new Model(core, describeModel(folder, family, spec), folder.path);
+}
+
+/** Closes the model when the meter fails. */
+async function openMeasure(measure: boolean | EnergyRecorder, engineModel: EngineModel): Promise<Measure | null> {
+  if (measure === false) return null;
+  try {
+    return await Measure.open(measure);
+  } catch (error) {
+    await engineModel.close();
+    throw error;
+  }
 }
 
 async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions): Promise<void> {

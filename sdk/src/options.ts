@@ -6,7 +6,7 @@
 /** How one option is checked. `initial` is its default; undefined means none. */
 export type Rule =
   | { kind: 'integer' | 'number'; least: number; most: number; initial?: number }
-  | { kind: 'flag'; initial?: boolean }
+  | { kind: 'flag' | 'measure'; initial?: boolean }
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
@@ -40,6 +40,7 @@ export const loadRules = {
   verify: flag(true),
   isa: choice(isaNames), // default: the widest this machine has
   device: integer(0, 63, 0),
+  measure: { kind: 'measure', initial: false } as Rule,
   signal,
   onProgress: callback,
 } as const;
@@ -227,13 +228,21 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
       return value;
+    case 'measure':
+      if (typeof value !== 'boolean' && !isRecorder(value)) throw wrong('true, false or an energy recorder');
+      return value;
     case 'recorder':
-      if (value !== null && typeof (value as { between?: unknown }).between !== 'function') throw wrong('an energy recorder or null');
+      if (value !== null && !isRecorder(value)) throw wrong('an energy recorder or null');
       return value;
     case 'objects':
       if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'object' && entry !== null)) throw wrong('a list of objects');
       return value;
   }
+}
+
+function isRecorder(value: unknown): boolean {
+  const { between, meter } = (value ?? {}) as { between?: unknown; meter?: unknown };
+  return typeof between === 'function' && typeof meter === 'object';
 }
 
 /** A value as it appears in an error message: short, quoted when it is text. */

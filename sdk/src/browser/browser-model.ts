@@ -29,6 +29,7 @@ const rules = {
   isa: { kind: 'choice', among: ['portable', 'simd128', 'relaxedsimd'] } as const,
   cache: { kind: 'flag', initial: true } as const,
   assets: { kind: 'address' } as const,
+  measure: { kind: 'flag', initial: false } as const,
 };
 
 /**
