@@ -1,9 +1,9 @@
 /** `shiftadd inspect`: what a model folder holds, without running it. */
 import { auditModel, inspectModel } from '../index.js';
 import { UsageError, defineCommand, outputOptions } from './command.js';
-import { checkPagePath, writePage } from './inspect-file.js';
-import { inspectPage } from './inspect-page.js';
+import { inspectPage, inspectPageKind } from './inspect-page.js';
 import { auditRows, blockRows, parts, properties, tensorRows, type Cells } from './inspect-tables.js';
+import { checkOutputPath, writeOutput } from './output-file.js';
 import { table } from './quantities.js';
 
 export const inspect = defineCommand({
@@ -30,10 +30,10 @@ export const inspect = defineCommand({
   async run({ arguments: [model], values, terminal }) {
     const { html, overwrite } = values;
     if (overwrite && html === undefined) throw new UsageError('--overwrite needs --html FILE', 'inspect');
-    if (html !== undefined) await checkPagePath(html, overwrite);
+    if (html !== undefined) await checkOutputPath(html, inspectPageKind, overwrite);
     const result = await inspectModel(model);
     const audit = html !== undefined || values.audit || terminal.json ? await auditModel(model) : null;
-    const page = html === undefined ? null : await writePage(html, inspectPage(result, audit!), overwrite);
+    const page = html === undefined ? null : await writeOutput(html, inspectPage(result, audit!), inspectPageKind, overwrite);
     if (terminal.json) return terminal.document({ ...result, audit, ...(page === null ? {} : { page }) });
     const chosen = values.all || values.layers || values.audit;
     if (chosen || page === null) {

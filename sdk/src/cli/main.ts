@@ -15,11 +15,12 @@ import { evaluate } from './eval.js';
 import { commandHelp, overview } from './help.js';
 import { importCommand } from './import.js';
 import { inspect } from './inspect.js';
+import { profile } from './profile.js';
 import { pull } from './pull.js';
 import { quantize } from './quantize.js';
 import { Terminal, endQuietlyWithoutReader } from './terminal.js';
 
-const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, inspect, devices, doctor];
+const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, profile, inspect, devices, doctor];
 
 const FAILED = 1;
 const WRONG_USAGE = 2;

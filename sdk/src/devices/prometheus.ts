@@ -47,6 +47,8 @@ function profileMetrics({ model, backend, meter, prefill, decode, idle, memory, 
 
 function totals(measurements: readonly Measurement[]): Metric[] {
   const names = [...new Set(measurements.map(({ name }) => name))];
+  // What was never measured has no sample: it is not zero.
+  const measured = new Set(measurements.filter(({ energy }) => energy !== null).map(({ name }) => name));
   const sum = (of: (measurement: Measurement) => number): Metric['samples'] =>
     names.map((name) => ({ labels: { name }, value: measurements.filter((entry) => entry.name === name).reduce((total, entry) => total + of(entry), 0) }));
   const counter = (name: string, help: string, samples: Metric['samples']): Metric => ({ name: `shiftadd_measured_${name}_total`, help, type: 'counter', samples });
@@ -54,7 +56,7 @@ function totals(measurements: readonly Measurement[]): Metric[] {
     counter('runs', 'Pieces of work that were measured.', sum(() => 1)),
     counter('unresolved_runs', 'Those whose energy is unknown and not in the joules.', sum(({ energy }) => (energy === null ? 1 : 0))),
     counter('seconds', 'Time that they took.', sum(({ seconds }) => seconds)),
-    counter('joules', 'Energy within the scope of the meter meanwhile.', sum(({ energy }) => energy?.joules ?? 0)),
+    counter('joules', 'Energy within the scope of the meter meanwhile.', sum(({ energy }) => energy?.joules ?? 0).filter(({ labels }) => measured.has(labels['name']!))),
   ];
 }
 
