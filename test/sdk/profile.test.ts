@@ -1,64 +1,9 @@
 // Profile runs on a small model: the figures per token against meters whose power is known.
 import t from 'tap';
-import { loadModel, profileModel, type EnergyRecorder, type EnergyWindow, type ProfileProgress, type ProfileResult } from '../../sdk/src/index.js';
-import { monotonicMs } from '../../sdk/src/index.js';
-import { addFiles, deviceTree, hwmonChip, memory, powerMode, release, writeTree, zone, type Files } from './board-tree.js';
+import { loadModel, profileModel, type ProfileProgress } from '../../sdk/src/index.js';
+import { addFiles, memory, powerMode, writeTree, type Files } from './board-tree.js';
 import { stories } from './fixtures.js';
-
-const prompt = 'Once upon a time, there was a little girl named Lily.';
-const quick = { prompt, tokens: 24, repetitions: 3, idle: 0.4, window: 0.3 };
-
-/** An Orin Nano in its 15W mode that draws 9.568 W at its input, of which 2.488 W are a part. */
-const orin: Files = {
-  ...deviceTree('NVIDIA Jetson Orin Nano Developer Kit', 'nvidia,p3768-0000+p3767-0003', 'nvidia,p3767-0003', 'nvidia,tegra234'),
-  ...release(36),
-  ...memory(7620),
-  ...hwmonChip('1-0040', 1, [['VDD_IN', 4984, 1920], ['VDD_CPU_GPU_CV', 4976, 500], ['VDD_SOC', 4976, 304]]),
-  ...powerMode(0, { online: 6, present: 6 }),
-  ...zone(0, 'cpu-thermal', 51_000),
-  '/proc/self/status': 'VmHWM:\t  300000 kB\nVmRSS:\t  292969 kB\nVmSwap:\t       0 kB\n',
-};
-
-/** A recorder whose power is this function of what the run is doing. */
-class KnownPower implements EnergyRecorder {
-  readonly meter = { name: 'known', method: 'sampled' as const, scope: 'board' as const, rails: [{ name: 'IN', inTotal: true }], total: 'IN', updateMs: 1, step: 0, shortestWindowMs: 10 };
-  readonly load = 0;
-  readonly changes: { atMs: number; watts: number }[] = [];
-  closed = 0;
-  constructor(private readonly relative = 0) {}
-  set(watts: number): void {
-    this.changes.push({ atMs: monotonicMs(), watts });
-  }
-  async between(startMs: number, endMs: number): Promise<EnergyWindow> {
-    const middle = (startMs + endMs) / 2;
-    const watts = this.changes.filter(({ atMs }) => atMs <= middle).at(-1)!.watts;
-    const joules = (watts * (endMs - startMs)) / 1000;
-    const rail = { name: 'IN', inTotal: true, joules, averageWatts: watts, peakWatts: watts };
-    return { startMs, endMs, joules, uncertainty: joules * this.relative, averageWatts: watts, peakWatts: watts, rails: [rail], samples: 100, coverage: 1, problem: null };
-  }
-  samples(): [] {
-    return [];
-  }
-  async close(): Promise<void> {
-    this.closed++;
-  }
-}
-
-/** Runs with the power of each phase; idle power by which idle window it is. */
-async function withPower(watts: { idle: number[]; prefill: number; decode: number }, options = {}, relative = 0): Promise<ProfileResult> {
-  await using model = await loadModel(stories);
-  const recorder = new KnownPower(relative);
-  recorder.set(watts.idle[0]!);
-  let idles = 0;
-  let last = '';
-  const onProgress = ({ phase }: ProfileProgress): void => {
-    if (phase === last) return;
-    if (phase === 'idle') recorder.set(watts.idle[idles++]!);
-    else if (phase !== 'warm-up') recorder.set(watts[phase]);
-    last = phase;
-  };
-  return await profileModel(model, { ...quick, recorder, ...options, onProgress });
-}
+import { KnownPower, orin, prompt, quick, withPower } from './known-power.js';
 
 t.test('a board tree, through its power monitor', async (t) => {
   const sysRoot = await writeTree(t, orin);
@@ -159,8 +104,7 @@ t.test('a run in which the board throttles, swaps or changes its mode is marked'
   await using model = await loadModel(stories);
   for (const [what, change, expected] of cases) {
     const sysRoot = await writeTree(t, orin);
-    const recorder = new KnownPower();
-    recorder.set(5);
+    const recorder = new KnownPower(5);
     let changing: Promise<void> | null = null;
     const onProgress = ({ phase }: ProfileProgress): void => {
       if (phase === 'decode') changing ??= addFiles(sysRoot, change);
@@ -190,8 +134,7 @@ t.test('a conversation reuses the cache', async (t) => {
 
 t.test('equal work, and a recorder that stays open', async (t) => {
   await using model = await loadModel(stories);
-  const recorder = new KnownPower();
-  recorder.set(5);
+  const recorder = new KnownPower(5);
   const options = { ...quick, repetitions: 1, window: 0.05, idle: 0, recorder };
   const [first, second] = [await profileModel(model, options), await profileModel(model, options)];
   t.equal(first.workload.digest, second.workload.digest);
