@@ -147,7 +147,7 @@ t.test('an abort ends it with its reason', async (t) => {
   for (const wanted of ['idle', 'prefill', 'decode']) {
     const abort = new AbortController();
     const reason = new Error('enough');
-    const run = profileModel(model, { ...quick, idle: 30, window: wanted === 'idle' ? 1 : 30, ...(wanted === 'idle' ? {} : { idle: 0 }), recorder: null, signal: abort.signal, onProgress: ({ phase }) => phase === wanted && setTimeout(() => abort.abort(reason), 20) });
+    const run = profileModel(model, { ...quick, idle: 30, window: 30, ...(wanted === 'idle' ? {} : { idle: 0 }), recorder: new KnownPower(5), signal: abort.signal, onProgress: ({ phase }) => phase === wanted && setTimeout(() => abort.abort(reason), 20) });
     await t.rejects(run, reason);
     if (wanted === 'prefill') break;
   }

@@ -92,7 +92,8 @@ export async function profileModel(model: Model, options?: ProfileOptions): Prom
       ? checked.recorder
       : await openEnergyRecorder({ sysRoot, ...(checked.meter === undefined ? {} : { meter: checked.meter }), ...(checked.rate === undefined ? {} : { rateHz: checked.rate }) });
   try {
-    return await profileWith(core, model, checked, recorder);
+    // Without a meter there is nothing to learn from an idle board.
+    return await profileWith(core, model, recorder === null ? { ...checked, idle: 0 } : checked, recorder);
   } finally {
     if (checked.recorder === undefined) await recorder?.close();
   }
