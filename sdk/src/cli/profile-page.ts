@@ -33,9 +33,9 @@ const profileStyle = `${pageStyle}
 .line-4 { stroke: var(--piece-4); background: var(--piece-4); }
 .stroke { height: 0.25em; vertical-align: middle; }
 .swatch:not(.stroke) { border: 1px solid var(--line); }
-.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.8rem; margin: 1.2rem 0; padding: 0; list-style: none; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 10.5rem), 1fr)); gap: 0.8rem; margin: 1.2rem 0; padding: 0; list-style: none; }
 .cards li { border: 1px solid var(--line); border-radius: 6px; padding: 0.6rem 0.8rem; }
-.cards b { display: block; font-size: 1.2rem; font-weight: 600; font-variant-numeric: tabular-nums; }
+.cards b { display: block; font-size: 1.1rem; font-weight: 600; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .cards span { color: var(--quiet); font-size: 0.9em; }
 .invalid { border-left: 4px solid var(--bad); padding: 0.3rem 0.8rem; color: var(--bad); }
 `;
