@@ -26,7 +26,7 @@ export interface EnergyMeter {
   readonly total: string;
   /** The hardware shows a new value about this often. */
   readonly updateMs: number;
-  /** Smallest step of the total: watts when sampled, joules when a counter. */
+  /** Step of the total, of its rails in quadrature: watts when sampled, joules when a counter. */
   readonly step: number;
   /** Windows shorter than this cannot be resolved. */
   readonly shortestWindowMs: number;
