@@ -70,7 +70,7 @@ export interface EnergyRecorder {
   between(startMs: number, endMs: number): Promise<EnergyWindow>;
   /** The readings that are still held within these times. */
   samples(startMs: number, endMs: number): PowerSample[];
-  /** Share of one core that recording takes, 0 to 1. */
+  /** Share of the time in which the recording thread is busy, 0 to 1; on a machine that is busy itself this includes its waiting. */
   readonly load: number;
   /** Idempotent. */
   close(): Promise<void>;
