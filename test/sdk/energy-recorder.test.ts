@@ -32,7 +32,8 @@ t.test('a window of constant power', async (t) => {
   const samples = recorder.samples(start, end);
   t.equal(samples.length, window.samples);
   t.ok(Math.abs(samples[0]!.rails[1]! - 4.976 * 0.12) < 1e-9);
-  t.ok(recorder.load >= 0 && recorder.load <= 1);
+  t.ok(recorder.load > 0 && recorder.load <= 1);
+  t.comment(`load ${recorder.load}`);
   await t.rejects(recorder.between(start - 60_000, end), RangeError);
   await recorder.close();
   await recorder.close();
@@ -63,7 +64,7 @@ t.test('a counter, and a window that it cannot resolve', async (t) => {
   t.match(recorder.meter, { name: 'rapl', method: 'counter', shortestWindowMs: 250 });
   const start = monotonicMs();
   t.match(await recorder.between(start, start + 100), { joules: null, uncertainty: null, problem: /cannot resolve 100 ms/ });
-  t.match(await recorder.between(start, start + 300), { joules: 0, problem: null }, 'a counter that stands still counts nothing');
+  t.match(await recorder.between(start, start + 300), { joules: null, problem: /did not move/ }, 'a counter that is frozen is no zero');
   await recorder.close();
 });
 

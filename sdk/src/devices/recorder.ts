@@ -34,6 +34,8 @@ class WorkerRecorder implements EnergyRecorder {
   #ended = false;
   #closed: Promise<void> | null = null;
   #load = 0;
+  /** Of the thread's first moments, in which it loads its modules. */
+  #before: ReturnType<Worker['performance']['eventLoopUtilization']> | undefined;
 
   constructor(root: string, plan: MeterPlan, hz: number) {
     this.#periodMs = 1000 / hz;
@@ -54,13 +56,16 @@ class WorkerRecorder implements EnergyRecorder {
 
   async started(): Promise<void> {
     await this.#wait(() => this.#recording.lastMs !== null, startMs);
-    if (this.#recording.lastMs !== null) return;
+    if (this.#recording.lastMs !== null) {
+      this.#before = this.#worker.performance.eventLoopUtilization();
+      return;
+    }
     await this.close();
     throw this.#failed('gave no reading');
   }
 
   get load(): number {
-    if (!this.#ended) this.#load = this.#worker.performance.eventLoopUtilization().utilization;
+    if (!this.#ended) this.#load = this.#worker.performance.eventLoopUtilization(this.#before).utilization;
     return this.#load;
   }
 
