@@ -46,3 +46,4 @@ export type { JetsonRelease } from './devices/jetson-release.js';
 export { findEnergyMeters, openEnergyRecorder, type FindMetersOptions, type MeterList, type RecorderOptions } from './devices/find-meters.js';
 export { readMemory, type MemoryNumber, type MemoryReading, type ReadMemoryOptions } from './devices/memory-reading.js';
 export { openMemoryRecorder, type MemoryChange, type MemoryRecorder, type MemoryRecorderOptions, type MemoryTimeline } from './devices/memory-recorder.js';
+export { planMemory, type MemoryParts, type MemoryPlan, type PlanMemoryOptions, type SpeedEstimate } from './memory-plan.js';
