@@ -2,10 +2,12 @@
 import { loadedWeights } from './model-bytes.js';
 import type { ModelTensor } from './model-spec.js';
 import { packedBytes } from './packed-bytes.js';
-import { quantizeRules } from './options.js';
+import { quantizeRules, type Rule } from './options.js';
 import type { BackendName } from './select-backend.js';
 import { partOf } from './weight-bytes.js';
 
+/** Rows that share scales unless told otherwise. */
+const defaultRowGroup = (quantizeRules.rowGroup as Rule & { kind: 'integer' }).initial!;
 /** Widths that still give usable text, the mildest first. */
 const widths = [4, 3, 2];
 
@@ -23,7 +25,7 @@ function sumOf(tensors: readonly ModelTensor[], backend: BackendName): number {
 
 function packedWith(tensor: ModelTensor, planes: number): ModelTensor {
   const [rows, columns] = [tensor.wanted.shape[0]!, tensor.wanted.shape[1]!];
-  const groupRows = Math.min(quantizeRules.rowGroup.initial!, rows);
+  const groupRows = Math.min(defaultRowGroup, rows);
   const shape = { rows, columns, planes, groupRows, groupColumns: 8 as const, scaleExponent: 0 };
   const settings = { ...shape, rowScales: true, scaleTerms: 4, fitRounds: 0, refits: 0, sweeps: 0, damping: 0, identity: 0 };
   const all = packedBytes(tensor.wanted, settings);

@@ -102,9 +102,14 @@ const firmwareShare = 0.07;
 const systemBytes = 2.2e9;
 const systemShare = 0.3;
 
-const shares: Record<BackendName, SpeedEstimate['typicalShare']> = {
+type Share = SpeedEstimate['typicalShare'];
+
+/** Steps over fewer bytes than this are too short for a GPU: launches take longer than reading. */
+const shortStepBytes = 300e6;
+const shares: Record<BackendName | 'cudaShort', Share> = {
   cpu: { least: 0.64, most: 0.81, source: 'readShare of benchmarks/results/2026-11-25-smollm2.json and 2026-11-25-scale.json: 135M to 1B weights, 1 and 2 threads of an AMD EPYC, beside the reading measured there' },
   cuda: { least: 0.09, most: 0.32, source: 'benchmarks/results/2026-11-27-cuda-h100.md: 1B to 8B weights on an H100; a smaller GPU is not measured' },
+  cudaShort: { least: 0.01, most: 0.17, source: 'docs/jetson.md and benchmarks/results/2026-11-27-cuda-h100.md: 135M and 1B weights on an H100; a smaller GPU is not measured' },
   wasm: null,
 };
 
@@ -209,7 +214,7 @@ function speedOf(profile: BoardProfile | null, backend: BackendName, tensors: Mo
   const empty = bytes.total - (bytes.head > 0 ? bytes.embedding : 0);
   const full = empty + fullCache;
   const bound = { empty: (bandwidthGBs * 1e9) / empty, full: (bandwidthGBs * 1e9) / full };
-  return { bytesPerToken: { empty, full }, bandwidthGBs, bound, typicalShare: shares[backend] };
+  return { bytesPerToken: { empty, full }, bandwidthGBs, bound, typicalShare: shares[backend === 'cuda' && empty < shortStepBytes ? 'cudaShort' : backend] };
 }
 
 function notesOf(profile: BoardProfile | null, backend: BackendName, reserve: number, availableBytes: number | null): string[] {
@@ -218,6 +223,7 @@ function notesOf(profile: BoardProfile | null, backend: BackendName, reserve: nu
   if (availableBytes === null) notes.push('The memory of this device is unknown or comes in several sizes; say how much is free (freeBytes, --free).');
   if (profile !== null && profile.memory.unified && backend === 'cuda') notes.push('GPU and processor share one memory. The model files are read once besides; the system drops those pages when it needs them.');
   if (profile !== null) notes.push('Bandwidth is that of the profile in its fastest power mode; slower modes have less. The speed is an estimate, not measured on this device.');
+  if (profile !== null && backend === 'cpu') notes.push('The share was measured on x86 processors; a core that computes more slowly than its memory delivers stays below it.');
   return notes;
 }
 

@@ -11,6 +11,7 @@ import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
+import { checkMemory } from './memory-check.js';
 import { ModelCore, checkContextSize } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
@@ -215,6 +216,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const spec = buildModelSpec(folder, family);
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
   const selected = selectBackend(checked.backend!, checked.isa, checked.device);
+  checkMemory(folder.path, family, spec.tensors, kvTypeOf(checked), selected);
   // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
   const opening = openEngineModel(selected, spec, checked, folder.path);
   opening.catch(() => undefined); // it may fail before it is awaited, which Node would take for an unhandled rejection
@@ -269,6 +271,10 @@ async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions):
   await verifyChecksums(folder, signal, (done) => onProgress?.({ phase: 'verify', done, total }));
 }
 
+function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {
+  return kvCache ?? (precision === 'exact' ? 'f32' : 'f16');
+}
+
 /** Opens the model in the engine. Also for the quantizer, which needs no tokenizer here. */
 export async function openEngineModel(
   selected: SelectedBackend,
@@ -281,7 +287,7 @@ export async function openEngineModel(
     engineModel = await selected.engine.openModel(spec.numbers, spec.paths, {
       threads: threads ?? 0,
       precision,
-      kvCache: kvCache ?? (precision === 'exact' ? 'f32' : 'f16'),
+      kvCache: kvTypeOf({ kvCache, precision }),
       ...(selected.name === 'cuda' ? { backend: 'cuda' as const, device: selected.device ?? 0 } : {}),
       ...(selected.isa === undefined ? {} : { isa: selected.isa }),
     });

@@ -19,7 +19,9 @@ export function availableMemory(sysRoot = defaultRoot): AvailableMemory | null {
   const free = machine('MemAvailable') ?? (files.root === defaultRoot ? freemem() : null);
   if (free === null) return null;
   const swapFree = machine('SwapFree') ?? 0;
-  let best: AvailableMemory = { bytes: free, mostBytes: free + swapFree, limitedBy: 'MemAvailable' };
+  // MemAvailable leaves a part of what could be given back to those who use it.
+  const most = Math.max(free, ['MemFree', 'Buffers', 'Cached', 'SReclaimable'].reduce((sum, name) => sum + (machine(name) ?? 0), 0));
+  let best: AvailableMemory = { bytes: free, mostBytes: most + swapFree, limitedBy: 'MemAvailable' };
   for (const { limit, used, swap, file } of groupLimits(files, swapFree)) {
     const bytes = Math.max(limit - used, 0);
     const mostBytes = Math.min(best.mostBytes, limit + swap);
