@@ -45,8 +45,9 @@ export interface LoadedWeights {
 export function loadedWeights(tensors: readonly ModelTensor[], backend: BackendName): LoadedWeights {
   let [stored, held] = [0, 0];
   for (const tensor of tensors) {
-    stored += tensorBytes(tensor);
-    held += copiedBytes(tensor);
+    const copied = copiedBytes(tensor);
+    held += copied;
+    stored += copied > 0 ? 0 : tensorBytes(tensor);
     if (tensor.wanted.shape.length === 1) held += 4 * product(tensor.wanted.shape);
     else held += backend === 'cuda' ? gpuBytes(tensor) : decodedBytes(tensor);
   }

@@ -2,6 +2,7 @@
 import type { ChatTemplate } from './chat-template.js';
 import type { EngineModel, EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
+import type { LoadedWeights } from './model-bytes.js';
 import type { BackendInfo } from './model.js';
 import type { MemoryUse } from './run.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -21,7 +22,7 @@ export class ModelCore {
     readonly contextLimit: number,
     readonly contextSize: number,
     readonly loadMs: number,
-    readonly weightsBytes: number,
+    readonly weights: LoadedWeights,
   ) {}
 
   /** ERR_CLOSED once the model is closed. */
@@ -48,7 +49,10 @@ export class ModelCore {
   memory(session: EngineSession | null): MemoryUse {
     const { kvCacheBytes, scratchBytes } = session?.describe() ?? { kvCacheBytes: 0, scratchBytes: 0 };
     const peakRssBytes = typeof process === 'undefined' ? null : process.resourceUsage().maxRSS * 1024;
-    return { weightsBytes: this.weightsBytes, kvCacheBytes, scratchBytes, peakRssBytes };
+    const weightsBytes = this.weights.mapped + this.weights.held;
+    const gpuBytes = this.backend.name === 'cuda' ? weightsBytes + kvCacheBytes + scratchBytes : null;
+    const wasmMemoryBytes = this.backend.name !== 'wasm' || this.closed ? null : (this.engineModel.describe().wasmMemoryBytes ?? null);
+    return { weightsBytes, mappedBytes: this.weights.mapped, kvCacheBytes, scratchBytes, gpuBytes, wasmMemoryBytes, peakRssBytes };
   }
 }
 

@@ -12,6 +12,7 @@ import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evalu
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkMemory } from './memory-check.js';
+import { loadedWeights, type LoadedWeights } from './model-bytes.js';
 import { ModelCore, checkContextSize } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
@@ -259,7 +260,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     family.contextLimit,
     checked.contextSize ?? Math.min(family.contextLimit, defaultContextSize),
     performance.now() - started,
-    info.mappedBytes + info.heapBytes,
+    heldWeights(spec.tensors, selected.name, info),
   );
   onProgress?.({ phase: 'load', done: 1, total: 1 });
   return new Model(core, describeModel(folder, family, spec), folder.path);
@@ -269,6 +270,12 @@ async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions):
   if (folder.quantization === null) return;
   const total = [...folder.stored.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
   await verifyChecksums(folder, signal, (done) => onProgress?.({ phase: 'verify', done, total }));
+}
+
+/** As the engine says, except that tensors which share stored bytes count them once. */
+function heldWeights(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, { heapBytes }: EngineModelInfo): LoadedWeights {
+  const { mapped, held } = loadedWeights(tensors, backend);
+  return { mapped, held: backend === 'wasm' ? held : heapBytes };
 }
 
 function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {

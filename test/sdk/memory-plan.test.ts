@@ -165,6 +165,6 @@ t.test('wrong options', async (t) => {
   await t.rejects(planMemory(stories, { device: 'orin-nano-9gb' }), { code: 'ERR_NOT_FOUND', message: /orin-nano-8gb/ });
   await t.rejects(planMemory(stories, { contextSize: 513 }), RangeError);
   await t.rejects(planMemory(stories, { freeBytes: 0 }), RangeError);
-  await t.rejects(planMemory(stories, { context: 5 } as object), /Did you mean 'contextSize'/);
+  await t.rejects(planMemory(stories, { contextsize: 5 } as object), /Did you mean 'contextSize'/);
   await t.rejects(planMemory('no-such-model'), { code: 'ERR_NOT_FOUND' });
 });
