@@ -22,9 +22,15 @@ async function use(path, contextSize) {
   await engineModel.measureRead(); // every page of the mapped weights
   const session = await engineModel.openSession(contextSize);
   const tokens = Int32Array.from({ length: contextSize }, (_, i) => 3 + ((i * 7919) % (family.vocabularySize - 3)));
-  const rows = backend === 'wasm' ? 0 : 64; // logits of as many rows as the engine has scratch for; WebAssembly would keep the copy
-  await session.prefill(tokens.subarray(0, contextSize - rows - 1));
-  if (rows > 0) await session.prefillLogits(tokens.subarray(0, rows));
+  if (backend === 'wasm') {
+    await session.evaluate(tokens.subarray(0, 64)); // logits of many rows, which the module keeps to itself
+    session.rewind(0);
+    await session.prefill(tokens.subarray(0, contextSize - 1));
+  } else {
+    const rows = 64; // of logits: as many as the engine has scratch for
+    await session.prefill(tokens.subarray(0, contextSize - rows - 1));
+    await session.prefillLogits(tokens.subarray(0, rows));
+  }
   await session.decode(5, greedy);
   const { mapped, held } = loadedWeights(spec.tensors, backend);
   const ledger = { weights: mapped + held, kvCache: kvCacheBytes(family, contextSize, kvCache, backend), scratch: scratchBytes(family) };
