@@ -52,3 +52,4 @@ export { openMemoryRecorder, type MemoryChange, type MemoryRecorder, type Memory
 export { createProfiler, type Measurement, type Profiler, type ProfilerOptions } from './devices/profiler.js';
 export { compareProfiles, type ComparedFigure, type ProfileComparison } from './devices/profile-compare.js';
 export { toPrometheus } from './devices/prometheus.js';
+export { planMemory, type MemoryParts, type MemoryPlan, type PlanMemoryOptions, type SpeedEstimate } from './memory-plan.js';

@@ -13,6 +13,8 @@ import type { EnergyRecorder } from './devices/energy-meter.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { Measure } from './measure.js';
+import { checkMemory } from './memory-check.js';
+import { loadedWeights, type LoadedWeights } from './model-bytes.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
@@ -224,6 +226,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const spec = buildModelSpec(folder, family);
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
   const selected = selectBackend(checked.backend!, checked.isa, checked.device);
+  checkMemory(folder.path, family, spec.tensors, kvTypeOf(checked), selected);
   // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
   const opening = openEngineModel(selected, spec, checked, folder.path);
   opening.catch(() => undefined); // it may fail before it is awaited, which Node would take for an unhandled rejection
@@ -267,7 +270,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     family.contextLimit,
     checked.contextSize ?? Math.min(family.contextLimit, defaultContextSize),
     performance.now() - started,
-    info.mappedBytes + info.heapBytes,
+    heldWeights(spec.tensors, selected.name, info),
     measure,
   );
   onProgress?.({ phase: 'load', done: 1, total: 1 });
@@ -291,6 +294,16 @@ async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions):
   await verifyChecksums(folder, signal, (done) => onProgress?.({ phase: 'verify', done, total }));
 }
 
+/** As the engine says, except that tensors which share stored bytes count them once. */
+function heldWeights(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, { heapBytes }: EngineModelInfo): LoadedWeights {
+  const { mapped, held } = loadedWeights(tensors, backend);
+  return { mapped, held: backend === 'wasm' ? held : heapBytes };
+}
+
+function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {
+  return kvCache ?? (precision === 'exact' ? 'f32' : 'f16');
+}
+
 /** Opens the model in the engine. Also for the quantizer, which needs no tokenizer here. */
 export async function openEngineModel(
   selected: SelectedBackend,
@@ -303,7 +316,7 @@ export async function openEngineModel(
     engineModel = await selected.engine.openModel(spec.numbers, spec.paths, {
       threads: threads ?? 0,
       precision,
-      kvCache: kvCache ?? (precision === 'exact' ? 'f32' : 'f16'),
+      kvCache: kvTypeOf({ kvCache, precision }),
       ...(selected.name === 'cuda' ? { backend: 'cuda' as const, device: selected.device ?? 0 } : {}),
       ...(selected.isa === undefined ? {} : { isa: selected.isa }),
     });

@@ -163,6 +163,15 @@ export const importRules = {
   onProgress: callback,
 } as const;
 
+export const planMemoryRules = {
+  device: text(), // default: this machine
+  freeBytes: integer(1, Number.MAX_SAFE_INTEGER),
+  contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
+  backend: choice(['cpu', 'cuda', 'wasm']), // default: what the profile recommends, else cpu
+  kvCache: choice(['f32', 'f16'], 'f16'),
+  threads: integer(1, 64),
+} as const;
+
 /** Checks `given` against the table and fills in the defaults. Throws TypeError or RangeError. */
 export function readOptions<T extends object>(rules: RuleTable, given: T | undefined, call: string): T {
   if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given))) {

@@ -28,10 +28,18 @@ export interface Timings {
   tokensPerSecond: number | null;
 }
 
+/** What the backend allocated for the model and this generation. KV cache and scratch are reserved at once; their pages become resident as they are used. */
 export interface MemoryUse {
+  /** All of the weights: those in mapped files, and those held. */
   weightsBytes: number;
+  /** Of the weights, what is read in place from mapped files; the system can drop and read again such pages. */
+  mappedBytes: number;
   kvCacheBytes: number;
   scratchBytes: number;
+  /** Of the above, what is on the GPU: all of it with the backend cuda. Null with other backends. */
+  gpuBytes: number | null;
+  /** The memory of the WebAssembly module, which holds all of the above and never shrinks. Null with other backends. */
+  wasmMemoryBytes: number | null;
   /** Of the whole process; null in a browser, which does not tell. */
   peakRssBytes: number | null;
   /** What the system showed during this run, with `measure`; else null. */
