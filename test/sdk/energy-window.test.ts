@@ -120,6 +120,9 @@ t.test('what cannot be resolved is null with a problem', async (t) => {
   const still = new Recording(planFor('counter', { step: 0.001, updateMs: 100 }), 20);
   for (let i = 0; i < 200; i++) still.add(i * 20, [5]);
   t.match(still.between(1000, 2000), { joules: null, problem: /did not move/ });
+  const off = new Recording(planFor('sampled', { step: 0.04, updateMs: 7 }), 20);
+  for (let i = 0; i < 200; i++) off.add(i * 20, [0]);
+  t.match(off.between(1000, 2000), { joules: null, problem: /showed 0 W throughout/ });
 });
 
 t.test('missed readings lower the coverage and widen the interval', async (t) => {

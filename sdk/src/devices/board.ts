@@ -132,7 +132,8 @@ function chassisOf(files: SystemFiles): 'laptop' | 'desktop' | 'server' {
   const type = files.number('/sys/class/dmi/id/chassis_type');
   if (type !== null && laptopChassis.includes(type)) return 'laptop';
   if (files.entries('/sys/class/power_supply').some((name) => name.startsWith('BAT'))) return 'laptop';
-  // Racks, blades and virtual machines, which say "other".
+  if (/^flags\s*:.*\bhypervisor\b/m.test(files.text('/proc/cpuinfo') ?? '')) return 'server';
+  // Racks, blades, and what calls itself "other".
   return type === null || desktopChassis.includes(type) ? 'desktop' : 'server';
 }
 

@@ -13,6 +13,9 @@ import { Recording } from './recording.js';
 /** A meter that gives nothing for this long is not waited for. */
 const silenceMs = 2000;
 
+/** A busy machine may take this long to start a thread. */
+const startMs = 60_000;
+
 /** Resolves after the first reading. ERR_WORKER when the thread ends before that. */
 export async function startRecorder(root: string, plan: MeterPlan, wantedHz: number | undefined): Promise<EnergyRecorder> {
   const recorder = new WorkerRecorder(root, plan, plannedHz(plan, wantedHz));
@@ -31,6 +34,8 @@ class WorkerRecorder implements EnergyRecorder {
   #ended = false;
   #closed: Promise<void> | null = null;
   #load = 0;
+  /** Of the thread's first moments, in which it loads its modules. */
+  #before: ReturnType<Worker['performance']['eventLoopUtilization']> | undefined;
 
   constructor(root: string, plan: MeterPlan, hz: number) {
     this.#periodMs = 1000 / hz;
@@ -50,14 +55,17 @@ class WorkerRecorder implements EnergyRecorder {
   }
 
   async started(): Promise<void> {
-    await this.#wait(() => this.#recording.lastMs !== null, silenceMs * 5);
-    if (this.#recording.lastMs !== null) return;
+    await this.#wait(() => this.#recording.lastMs !== null, startMs);
+    if (this.#recording.lastMs !== null) {
+      this.#before = this.#worker.performance.eventLoopUtilization();
+      return;
+    }
     await this.close();
     throw this.#failed('gave no reading');
   }
 
   get load(): number {
-    if (!this.#ended) this.#load = this.#worker.performance.eventLoopUtilization().utilization;
+    if (!this.#ended) this.#load = this.#worker.performance.eventLoopUtilization(this.#before).utilization;
     return this.#load;
   }
 

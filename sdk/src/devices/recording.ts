@@ -107,6 +107,8 @@ export class Recording {
     if (length < meter.shortestWindowMs * 0.999) return `${meter.name} cannot resolve ${round(length)} ms; the shortest window is ${round(meter.shortestWindowMs)} ms`;
     if (this.#resets.some((ms) => ms > startMs && ms <= endMs)) return `${meter.name} started its counter again within the window`;
     if (total === null) return meter.method === 'counter' ? `the counter of ${meter.name} did not move around the window` : `${meter.name} gave too few readings in the window`;
+    // Nothing that runs takes no power: the counter is frozen, or the sensor is switched off.
+    if (total.joules === 0 && total.peakWatts === 0) return meter.method === 'counter' ? `the counter of ${meter.name} did not move in the window` : `${meter.name} showed 0 W throughout the window`;
     if (total.coverage < leastCoverage) return `${meter.name} missed ${Math.round((1 - total.coverage) * 100)} % of the window`;
     return null;
   }

@@ -115,7 +115,12 @@ export function followTegrastats(program: string, onLine: (line: string) => void
   const child = spawn(program, ['--interval', String(intervalMs)], { stdio: ['ignore', 'pipe', 'ignore'] });
   child.on('error', onEnd).on('close', onEnd);
   createInterface({ input: child.stdout }).on('line', onLine);
-  return { stop: () => void child.kill() };
+  return {
+    stop: () => {
+      child.kill();
+      child.stdout.destroy(); // what it started itself may hold the other end
+    },
+  };
 }
 
 function firstLine(program: string): Promise<string | null> {
