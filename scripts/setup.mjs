@@ -34,7 +34,7 @@ const native = {
   stamp: 'build/Release/.shiftadd-stamp',
   outputs: ['build/Release/shiftadd.node'],
   needsBuildTools: true,
-  key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', 'sdk/native'], toolKey),
+  key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', 'devices/nvml', 'sdk/native'], toolKey),
   async build() {
     forgetForeignBuild('build');
     const cmakeJs = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
@@ -110,7 +110,7 @@ function programs(what, folder, option, sources) {
     stamp: `${folder}/.shiftadd-stamp`,
     outputs: [`${folder}/bin`],
     needsBuildTools: true,
-    key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', sources], toolKey),
+    key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', 'devices/nvml', sources], toolKey),
     async build() {
       forgetForeignBuild(folder);
       const generator = process.platform === 'win32' ? [] : ['-G', cmakeGenerator()];

@@ -25,6 +25,10 @@ export class ChatTemplate {
     private readonly specialTokens: Record<string, string>,
   ) {}
 
+  get exists(): boolean {
+    return this.source !== null;
+  }
+
   /** ERR_CHAT_TEMPLATE: there is none, it cannot be parsed, or it refused the messages (its own sentence). */
   render(messages: ChatMessage[], { addGenerationPrompt = true, tools }: RenderOptions = {}): string {
     const template = this.parsed();

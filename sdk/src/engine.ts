@@ -75,10 +75,12 @@ export interface EngineModelInfo {
   threads: number;
   precision: Precision;
   kvCache: KvType;
-  /** Weights read straight from the mapped files. */
+  /** Weights read straight from the mapped files; a stored tensor counts once for every matrix that is a part of it. */
   mappedBytes: number;
   /** Weights held in memory: decoded scales, norms. */
   heapBytes: number;
+  /** Of WebAssembly alone: the present size of the module's memory, which holds everything. */
+  wasmMemoryBytes?: number;
 }
 
 export interface EngineSampling {

@@ -18,6 +18,7 @@ export type ErrorCode =
   | 'ERR_NON_FINITE'
   | 'ERR_CALIBRATION'
   | 'ERR_TASK_FILE'
+  | 'ERR_PROFILE'
   | 'ERR_OUTPUT_EXISTS'
   | 'ERR_WRITE'
   | 'ERR_DOWNLOAD'

@@ -92,7 +92,7 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
     core.running.add(onClose);
     let result: GenerationResult | null = null;
     try {
-      result = await generate(core, plan, controls, ending);
+      result = await measured(core, () => generate(core, plan, controls, ending));
       return result;
     } catch (error) {
       if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
@@ -104,6 +104,16 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
     }
   };
   return { run: new Run(start, () => end('left')), close: (error) => end('closed', error) };
+}
+
+/** The result with energy and memory of the run, where the model measures. The reader has all tokens by then. */
+async function measured(core: ModelCore, run: () => Promise<GenerationResult>): Promise<GenerationResult> {
+  const { measure } = core;
+  if (measure === null) return run();
+  const startMs = measure.now();
+  const result = await run();
+  const { energy, growth } = await measure.between(startMs, measure.now(), result.usage.completionTokens);
+  return { ...result, energy, memory: { ...result.memory, growth } };
 }
 
 /** Throws when the run was ended by signal or close; true when the reader left. */

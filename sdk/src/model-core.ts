@@ -2,6 +2,8 @@
 import type { ChatTemplate } from './chat-template.js';
 import type { EngineModel, EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
+import type { Measure } from './measure.js';
+import type { LoadedWeights } from './model-bytes.js';
 import type { BackendInfo } from './model.js';
 import type { MemoryUse } from './run.js';
 import type { Tokenizer } from './tokenizer.js';
@@ -21,7 +23,9 @@ export class ModelCore {
     readonly contextLimit: number,
     readonly contextSize: number,
     readonly loadMs: number,
-    readonly weightsBytes: number,
+    readonly weights: LoadedWeights,
+    /** Null unless generations are to be measured. */
+    readonly measure: Measure | null,
   ) {}
 
   /** ERR_CLOSED once the model is closed. */
@@ -48,8 +52,23 @@ export class ModelCore {
   memory(session: EngineSession | null): MemoryUse {
     const { kvCacheBytes, scratchBytes } = session?.describe() ?? { kvCacheBytes: 0, scratchBytes: 0 };
     const peakRssBytes = typeof process === 'undefined' ? null : process.resourceUsage().maxRSS * 1024;
-    return { weightsBytes: this.weightsBytes, kvCacheBytes, scratchBytes, peakRssBytes };
+    const weightsBytes = this.weights.mapped + this.weights.held;
+    const gpuBytes = this.backend.name === 'cuda' ? weightsBytes + kvCacheBytes + scratchBytes : null;
+    const wasmMemoryBytes = this.backend.name !== 'wasm' || this.closed ? null : (this.engineModel.describe().wasmMemoryBytes ?? null);
+    return { weightsBytes, mappedBytes: this.weights.mapped, kvCacheBytes, scratchBytes, gpuBytes, wasmMemoryBytes, peakRssBytes, growth: null };
   }
+}
+
+const cores = new WeakMap<object, ModelCore>();
+
+/** Lets functions outside of `model.ts` reach the inside of a model, which the class keeps to itself. */
+export function shareCore(model: object, core: ModelCore): void {
+  cores.set(model, core);
+}
+
+/** Undefined for what is no model. */
+export function coreOf(model: unknown): ModelCore | undefined {
+  return typeof model === 'object' && model !== null ? cores.get(model) : undefined;
 }
 
 export function checkContextSize(asked: number, limit: number): number {

@@ -9,9 +9,13 @@ import { compareModels, type CompareOptions, type CompareResult } from './compar
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
+import type { EnergyRecorder } from './devices/energy-meter.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
-import { ModelCore, checkContextSize } from './model-core.js';
+import { Measure } from './measure.js';
+import { checkMemory } from './memory-check.js';
+import { loadedWeights, type LoadedWeights } from './model-bytes.js';
+import { ModelCore, checkContextSize, shareCore } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
@@ -41,6 +45,11 @@ export interface LoadOptions {
   isa?: string;
   /** Which GPU, for the backend cuda. Default 0. */
   device?: number;
+  /**
+   * Puts energy and memory of each generation on its result: true reads the first meter of this machine, a recorder is one
+   * that is open already and stays open. Without a meter energy stays null, with the reason. Default false.
+   */
+  measure?: boolean | EnergyRecorder;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
@@ -93,6 +102,7 @@ export class Model {
     readonly path: string,
   ) {
     this.#core = core;
+    shareCore(this, core);
   }
 
   /** What runs it. */
@@ -178,6 +188,7 @@ export class Model {
     core.closed = true;
     for (const end of [...core.running]) end();
     await core.engineModel.close();
+    await core.measure?.close();
   }
 
   /** The same as `close`. */
@@ -215,6 +226,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const spec = buildModelSpec(folder, family);
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
   const selected = selectBackend(checked.backend!, checked.isa, checked.device);
+  checkMemory(folder.path, family, spec.tensors, kvTypeOf(checked), selected);
   // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
   const opening = openEngineModel(selected, spec, checked, folder.path);
   opening.catch(() => undefined); // it may fail before it is awaited, which Node would take for an unhandled rejection
@@ -240,6 +252,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     throw error;
   }
   const { engineModel, info } = await opening;
+  const measure = await openMeasure(checked.measure!, engineModel);
   const core = new ModelCore(
     engineModel,
     tokenizer,
@@ -257,16 +270,38 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     family.contextLimit,
     checked.contextSize ?? Math.min(family.contextLimit, defaultContextSize),
     performance.now() - started,
-    info.mappedBytes + info.heapBytes,
+    heldWeights(spec.tensors, selected.name, info),
+    measure,
   );
   onProgress?.({ phase: 'load', done: 1, total: 1 });
   return new Model(core, describeModel(folder, family, spec), folder.path);
+}
+
+/** Closes the model when the meter fails. */
+async function openMeasure(measure: boolean | EnergyRecorder, engineModel: EngineModel): Promise<Measure | null> {
+  if (measure === false) return null;
+  try {
+    return await Measure.open(measure);
+  } catch (error) {
+    await engineModel.close();
+    throw error;
+  }
 }
 
 async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions): Promise<void> {
   if (folder.quantization === null) return;
   const total = [...folder.stored.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
   await verifyChecksums(folder, signal, (done) => onProgress?.({ phase: 'verify', done, total }));
+}
+
+/** As the engine says, except that tensors which share stored bytes count them once. */
+function heldWeights(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, { heapBytes }: EngineModelInfo): LoadedWeights {
+  const { mapped, held } = loadedWeights(tensors, backend);
+  return { mapped, held: backend === 'wasm' ? held : heapBytes };
+}
+
+function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {
+  return kvCache ?? (precision === 'exact' ? 'f32' : 'f16');
 }
 
 /** Opens the model in the engine. Also for the quantizer, which needs no tokenizer here. */
@@ -281,7 +316,7 @@ export async function openEngineModel(
     engineModel = await selected.engine.openModel(spec.numbers, spec.paths, {
       threads: threads ?? 0,
       precision,
-      kvCache: kvCache ?? (precision === 'exact' ? 'f32' : 'f16'),
+      kvCache: kvTypeOf({ kvCache, precision }),
       ...(selected.name === 'cuda' ? { backend: 'cuda' as const, device: selected.device ?? 0 } : {}),
       ...(selected.isa === undefined ? {} : { isa: selected.isa }),
     });

@@ -6,11 +6,11 @@
 /** How one option is checked. `initial` is its default; undefined means none. */
 export type Rule =
   | { kind: 'integer' | 'number'; least: number; most: number; initial?: number }
-  | { kind: 'flag'; initial?: boolean }
+  | { kind: 'flag' | 'measure'; initial?: boolean }
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'recorder'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -40,6 +40,7 @@ export const loadRules = {
   verify: flag(true),
   isa: choice(isaNames), // default: the widest this machine has
   device: integer(0, 63, 0),
+  measure: { kind: 'measure', initial: false } as Rule,
   signal,
   onProgress: callback,
 } as const;
@@ -162,6 +163,15 @@ export const importRules = {
   onProgress: callback,
 } as const;
 
+export const planMemoryRules = {
+  device: text(), // default: this machine
+  freeBytes: integer(1, Number.MAX_SAFE_INTEGER),
+  contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
+  backend: choice(['cpu', 'cuda', 'wasm']), // default: what the profile recommends, else cpu
+  kvCache: choice(['f32', 'f16'], 'f16'),
+  threads: integer(1, 64),
+} as const;
+
 /** Checks `given` against the table and fills in the defaults. Throws TypeError or RangeError. */
 export function readOptions<T extends object>(rules: RuleTable, given: T | undefined, call: string): T {
   if (given !== undefined && (typeof given !== 'object' || given === null || Array.isArray(given))) {
@@ -227,10 +237,21 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
       return value;
+    case 'measure':
+      if (typeof value !== 'boolean' && !isRecorder(value)) throw wrong('true, false or an energy recorder');
+      return value;
+    case 'recorder':
+      if (value !== null && !isRecorder(value)) throw wrong('an energy recorder or null');
+      return value;
     case 'objects':
       if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'object' && entry !== null)) throw wrong('a list of objects');
       return value;
   }
+}
+
+function isRecorder(value: unknown): boolean {
+  const { between, meter } = (value ?? {}) as { between?: unknown; meter?: unknown };
+  return typeof between === 'function' && typeof meter === 'object';
 }
 
 /** A value as it appears in an error message: short, quoted when it is text. */

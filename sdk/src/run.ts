@@ -28,22 +28,47 @@ export interface Timings {
   tokensPerSecond: number | null;
 }
 
+/** What the backend allocated for the model and this generation. KV cache and scratch are reserved at once; their pages become resident as they are used. */
 export interface MemoryUse {
+  /** All of the weights: those in mapped files, and those held. */
   weightsBytes: number;
+  /** Of the weights, what is read in place from mapped files; the system can drop and read again such pages. */
+  mappedBytes: number;
   kvCacheBytes: number;
   scratchBytes: number;
+  /** Of the above, what is on the GPU: all of it with the backend cuda. Null with other backends. */
+  gpuBytes: number | null;
+  /** The memory of the WebAssembly module, which holds all of the above and never shrinks. Null with other backends. */
+  wasmMemoryBytes: number | null;
   /** Of the whole process; null in a browser, which does not tell. */
   peakRssBytes: number | null;
+  /** What the system showed during this run, with `measure`; else null. */
+  growth: MemoryGrowth | null;
 }
 
-/** Null throughout until a meter is read. */
+/** Over one run; null where the system does not tell. Other work in the process, or on the machine, is in it. */
+export interface MemoryGrowth {
+  residentPeakBytes: number | null;
+  /** Of the peak above the start. */
+  residentGrowthBytes: number | null;
+  /** By how much less the machine could give. */
+  availableDropBytes: number | null;
+  /** Why times and energies of the run do not count, such as swapping. */
+  problem: string | null;
+}
+
+/** Of the whole run, prompt included, and of everything within the scope of the meter: idle power and other work too. */
 export interface EnergyUse {
+  /** Null when it was not measured or cannot be resolved; `problem` says why. */
   joules: number | null;
+  /** Over the generated tokens. */
   joulesPerToken: number | null;
   meter: string | null;
   method: 'counter' | 'sampled' | 'estimated' | null;
   scope: string | null;
+  /** Half of the 95 % interval of `joules`. */
   uncertainty: number | null;
+  problem: string | null;
 }
 
 export interface GenerationResult {
@@ -58,15 +83,12 @@ export interface GenerationResult {
   backend: BackendInfo;
 }
 
-/** No meter is read yet. */
-export const noEnergy: EnergyUse = {
-  joules: null,
-  joulesPerToken: null,
-  meter: null,
-  method: null,
-  scope: null,
-  uncertainty: null,
-};
+export function unmeasured(problem: string): EnergyUse {
+  return { joules: null, joulesPerToken: null, meter: null, method: null, scope: null, uncertainty: null, problem };
+}
+
+/** Of a run whose model was loaded without `measure`. */
+export const noEnergy: EnergyUse = unmeasured('the model was loaded without measure: true');
 
 export interface RunControls {
   emit(chunk: TextChunk): void;

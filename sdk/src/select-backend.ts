@@ -1,4 +1,5 @@
 /** Which backends there are, and which one runs. An explicit choice is used or throws; nothing is substituted. */
+import { availableMemory, type AvailableMemory } from './devices/available-memory.js';
 import type { Engine, EngineGpu } from './engine.js';
 import { loadNativeEngine } from './engine-native.js';
 import { ShiftAddError, fromEngine } from './errors.js';
@@ -32,6 +33,8 @@ export interface SelectedBackend {
   /** Index of the GPU. */
   device?: number;
   attempts: BackendAttempt[];
+  /** What the weights of this backend share with the rest of the machine; absent where that is not known. */
+  memory?: () => AvailableMemory | null;
 }
 
 /** Every backend of this package with its state on this machine. Never throws for a missing backend. */
@@ -49,7 +52,9 @@ export function selectBackend(wanted: BackendName | 'auto', isa?: string, device
   for (const name of choice === 'auto' ? automatic(isa) : [choice]) {
     const { report, engine, forced } = probes[name](isa, device);
     attempts.push({ name, ok: report.available, reason: report.reason });
-    if (engine !== null) return { name, engine, isa: forced, device, attempts };
+    // A GPU with memory of its own says itself when that is full.
+    const shares = name !== 'cuda' || report.gpus?.[device]?.integrated === true;
+    if (engine !== null) return { name, engine, isa: forced, device, attempts, ...(shares ? { memory: availableMemory } : {}) };
     // Nothing takes the place of a file that the user names.
     if (name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
   }

@@ -31,6 +31,22 @@ t.test('inspect', async (t) => {
   t.match(result, { version: 1, architecture: 'llama', packed: false, bitsPerWeight: null, bytes: { linearLayers: 453120 } });
 });
 
+t.test('inspect --plan', async (t) => {
+  const shown = await shiftadd(['inspect', model, '--plan', '--device', 'orin-nano-8gb', '--context', '256']);
+  t.equal(shown.status, 0);
+  t.match(shown.output, /^Fits: [\d.]+ MB with a context of 256 tokens, of 5\.79 GB on NVIDIA Jetson Orin Nano 8 GB\.$/m);
+  for (const part of ['weights', 'KV cache', 'scratch', 'program and runtime', 'reserve for the system']) t.match(shown.output, new RegExp(`^${part} +[\\d.]+ [kMG]?B`, 'm'));
+  t.match(shown.output, /^Estimate: .* tokens per second \(docs\/jetson\.md/m);
+  const all = await shiftadd(['inspect', model, '--plan', '--device', 'all']);
+  t.match(all.output, /^orin-nano-8gb +cuda .* yes +512 /m);
+  t.match(all.output, /^raspberry-pi-5 +cpu .* unknown +\? /m);
+  const document = JSON.parse((await shiftadd(['inspect', model, '--plan', '--free', '1000', '--json'])).output);
+  t.match(document, { version: 1, device: null, fits: false, largestContext: 0, bytes: { kvCache: 512 * 640 }, memory: { availableBytes: 1000 } });
+  t.match(await shiftadd(['inspect', model, '--plan', '--device', 'orin-nano-9gb']), { status: 1, notes: /Did you mean 'orin-nano-4gb'\?/ });
+  t.match(await shiftadd(['inspect', model, '--plan', '--context', '513']), { status: 2, notes: /the model's limit/ });
+  t.match(await shiftadd(['inspect', model, '--device', 'orin-nano-8gb']), { status: 2, notes: /--device needs --plan/ });
+});
+
 t.test('chat answers once', async (t) => {
   const words = ['chat', model, '--raw', '--prompt', 'Once upon a time', '--max-tokens', '12', ...greedy];
   const shown = await shiftadd(words);

@@ -2,7 +2,7 @@
 import t from 'tap';
 import { shiftadd } from './cli-process.js';
 
-const commands = ['chat', 'quantize', 'import', 'eval', 'bench', 'inspect', 'devices'];
+const commands = ['chat', 'quantize', 'import', 'eval', 'bench', 'inspect', 'devices', 'doctor'];
 
 t.test('help and version', async (t) => {
   const overview = await shiftadd(['--help']);

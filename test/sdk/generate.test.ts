@@ -41,7 +41,8 @@ t.test('greedy ids and the result', async (t) => {
   });
   t.ok(result.timings.firstTokenMs! > 0 && result.timings.tokensPerSecond! > 0 && result.timings.loadMs > 0);
   t.ok(result.memory.weightsBytes > 0 && result.memory.kvCacheBytes > 0 && result.memory.peakRssBytes! > 0);
-  t.same(Object.values(result.energy), [null, null, null, null, null, null]);
+  t.same(result.energy, { joules: null, joulesPerToken: null, meter: null, method: null, scope: null, uncertainty: null, problem: 'the model was loaded without measure: true' });
+  t.equal(result.memory.growth, null);
   t.throws(() => run[Symbol.asyncIterator](), TypeError);
   t.same(
     (await model.generate(expected.prompt, { maxTokens: 4 }).result()).tokens,

@@ -33,7 +33,7 @@ t.before(async () => {
 
 t.test('it carries what it needs and nothing else', async (t) => {
   const installed = join(project, 'node_modules', 'shiftadd');
-  t.strictSame((await readdir(installed)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'backends', 'dist', 'package.json', 'prebuilds']);
+  t.strictSame((await readdir(installed)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'backends', 'devices', 'dist', 'package.json', 'prebuilds']);
   t.strictSame(await readdir(join(installed, 'prebuilds', platformName())), ['shiftadd.node']);
   const modules = ['single', 'single-relaxed', 'threads', 'threads-relaxed'];
   t.strictSame(await readdir(join(installed, 'backends', 'wasm', 'modules')), modules.flatMap((name) => [`${name}.js`, `${name}_bg.wasm`]).sort());
@@ -63,6 +63,11 @@ t.test('on WebAssembly, in both formats', async (t) => {
 t.test('as CommonJS', async (t) => {
   const code = `const { loadModel } = require('shiftadd'); (async () => { ${generate} })();`;
   t.equal(await node('commonjs', code), ', there was a little girl named Lily. She');
+});
+
+t.test('its boards, in both formats', async (t) => {
+  t.equal(await node('module', `import { boardProfile } from 'shiftadd'; console.log(boardProfile('raspberry-pi-5').name);`), 'Raspberry Pi 5');
+  t.equal(await node('commonjs', `const { boardProfile } = require('shiftadd'); console.log(boardProfile('raspberry-pi-5').name);`), 'Raspberry Pi 5');
 });
 
 t.test('its types', async (t) => {

@@ -14,7 +14,9 @@ import type { LoadedModel, MemoryOfWorker } from './protocol.js';
 import { sendableSource, type ModelSource } from './sources.js';
 import { WorkerLink } from './worker-link.js';
 
-export interface BrowserLoadOptions extends Omit<LoadOptions, 'backend' | 'onProgress' | 'isa'> {
+export interface BrowserLoadOptions extends Omit<LoadOptions, 'backend' | 'onProgress' | 'isa' | 'measure'> {
+  /** Says on every result why there is no energy: a browser has no meter. Default false. */
+  measure?: boolean;
   /** Keep what is downloaded for the next time, in the private file system of the page's origin. Default true. */
   cache?: boolean;
   /** The folder of worker.js and the .wasm files. Default where this module is. */
@@ -29,6 +31,7 @@ const rules = {
   isa: { kind: 'choice', among: ['portable', 'simd128', 'relaxedsimd'] } as const,
   cache: { kind: 'flag', initial: true } as const,
   assets: { kind: 'address' } as const,
+  measure: { kind: 'flag', initial: false } as const,
 };
 
 /**

@@ -5,31 +5,19 @@ import type { JsonObject } from '../checkpoint/json-file.js';
 import type { InspectResult } from '../inspect.js';
 import { bitsChart, blockBars, shareBar } from './inspect-charts.js';
 import { pageStyle } from './inspect-page-style.js';
-import { auditRows, blockRows, nats, parts, properties, share, tensorRows, type Cells } from './inspect-tables.js';
+import { auditRows, blockRows, nats, parts, properties, share, tensorRows } from './inspect-tables.js';
 import { Markup, markup } from './markup.js';
+import type { OutputKind } from './output-file.js';
+import { asTable, page, pageMark, tableOf } from './page.js';
 import { bytes, count } from './quantities.js';
 
-/** By this a file is known as a page that may be written again. */
-export const pageMark = '<meta name="generator" content="shiftadd inspect">';
+const generator = 'shiftadd inspect';
 
-/** Nothing runs and nothing is fetched, even if a browser is told to. */
-const policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'";
+export const inspectPageKind: OutputKind = { mark: pageMark(generator), noun: 'page of shiftadd inspect', example: 'report.html' };
 
 export function inspectPage(result: InspectResult, audit: AuditResult): string {
   const name = basename(result.path);
-  return markup`<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-${new Markup(pageMark)}
-<meta http-equiv="Content-Security-Policy" content="${new Markup(policy)}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>${name}: a shiftadd model</title>
-<style>${new Markup(pageStyle)}</style>
-</head>
-<body>
-<main>
-<header>
+  const body = markup`<header>
 <h1>${name}</h1>
 <p class="facts">${headline(result)}</p>
 <p class="path">${result.path}</p>
@@ -39,11 +27,8 @@ ${errorSection(result)}
 ${sizeSection(result)}
 ${auditSection(audit)}
 <section><h2>Properties</h2>${tableOf(properties(result), 'Properties of the model')}${recordTable(result)}</section>
-<section><h2>Tensors</h2>${tableOf(tensorRows(result, true), 'All tensors')}</section>
-</main>
-</body>
-</html>
-`.text;
+<section><h2>Tensors</h2>${tableOf(tensorRows(result, true), 'All tensors')}</section>`;
+  return page({ generator, title: `${name}: a shiftadd model`, style: pageStyle, body });
 }
 
 function headline(result: InspectResult): string {
@@ -53,22 +38,6 @@ function headline(result: InspectResult): string {
     result.bitsPerWeight === null ? 'dense' : `${result.bitsPerWeight.toFixed(3)} bits per weight`,
     bytes(result.bytes.total),
   ].join(' · ');
-}
-
-function tableOf({ header, rows, right }: Cells, caption: string): Markup {
-  const kind = (column: number): Markup => new Markup(right.includes(column) ? ' class="number"' : '');
-  const head = header.map((cell, column) => markup`<th scope="col"${kind(column)}>${cell}</th>`);
-  const body = rows.map(
-    (row) =>
-      markup`<tr>${row.map((cell, column) => (column === 0 ? markup`<th scope="row"${kind(0)}>${cell}</th>` : markup`<td${kind(column)}>${cell}</td>`))}</tr>\n`,
-  );
-  return markup`<div class="wide" tabindex="0" role="group" aria-label="${caption}"><table><caption>${caption}</caption><thead><tr>${head}</tr></thead><tbody>
-${body}</tbody></table></div>`;
-}
-
-/** The numbers of a chart, for those who cannot or do not want to look at it. */
-function asTable(cells: Cells, caption: string): Markup {
-  return markup`<details><summary>The numbers as a table</summary>${tableOf(cells, caption)}</details>`;
 }
 
 function bitsSection(result: InspectResult): Markup {

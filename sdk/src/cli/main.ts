@@ -10,15 +10,17 @@ import { bench } from './bench.js';
 import { chat } from './chat.js';
 import { type Command, type CommandOptions, UsageError } from './command.js';
 import { devices } from './devices.js';
+import { doctor } from './doctor.js';
 import { evaluate } from './eval.js';
 import { commandHelp, overview } from './help.js';
 import { importCommand } from './import.js';
 import { inspect } from './inspect.js';
+import { profile } from './profile.js';
 import { pull } from './pull.js';
 import { quantize } from './quantize.js';
 import { Terminal, endQuietlyWithoutReader } from './terminal.js';
 
-const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, inspect, devices];
+const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, profile, inspect, devices, doctor];
 
 const FAILED = 1;
 const WRONG_USAGE = 2;

@@ -14,6 +14,11 @@ export interface BoardProfile {
     parts?: string[];
     /** Regular expressions on entries of `compatible`. */
     compatible?: string[];
+    /**
+     * Where no part number is known: the SoC's entry of `compatible`, a part of the model string where boards share the SoC,
+     * and of those the one with the memory that fits best.
+     */
+    fallback?: { compatible: string; model?: string };
     /** `arm64`, `x64`, with `chassis` for generic profiles. */
     architecture?: string;
     chassis?: ('laptop' | 'desktop' | 'server')[];
@@ -21,12 +26,19 @@ export interface BoardProfile {
   soc: string;
   cpu: { cores: number | null; features: string[] };
   gpu: { name: string; architecture: string | null; multiprocessors: number | null; megahertz: number | null } | null;
-  memory: { bytes: number | null; bandwidthGBs: number | null; /** The GPU uses the same memory. */ unified: boolean };
+  memory: {
+    /** What is soldered on; an operating system shows less. Null where boards differ. */
+    bytes: number | null;
+    /** Theoretical, 10^9 bytes per second, in the fastest power mode. */
+    bandwidthGBs: number | null;
+    /** The GPU uses the same memory. */
+    unified: boolean;
+  };
   /** Name to what changes with it; `default` is the one a new board boots into. */
   powerModes: { id: number | null; name: string; default?: boolean; bandwidthGBs?: number; gpuMegahertz?: number; watts?: number }[];
   energy: {
     scope: EnergyScope;
-    /** Labels that sum to the total, one list per kind of release, the first whose labels all exist is used. */
+    /** Labels that sum to the total, one list per kind of release; of those for a meter the first whose labels all exist is used. */
     totals: { rails: string[]; meter?: string; scope?: EnergyScope }[];
   } | null;
   recommended: { backend: 'cpu' | 'cuda' | 'wasm'; threads: number | null; precision: Precision };

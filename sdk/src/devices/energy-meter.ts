@@ -3,8 +3,8 @@
  * moments. Times are milliseconds of `monotonicMs`, the same clock in every thread.
  */
 
-/** What a joule figure covers. Figures of different scope are never compared. */
-export type EnergyScope = 'module' | 'module and carrier' | 'board' | 'package' | 'gpu' | 'battery';
+/** What a joule figure covers. Figures of different scope are never compared. `PMIC rails`: without what hangs on 5 V. */
+export type EnergyScope = 'module' | 'module and carrier' | 'board' | 'package' | 'gpu' | 'battery' | 'PMIC rails';
 
 /** `counter`: the hardware integrates. `sampled`: power was read and integrated here. `estimated`: neither. */
 export type EnergyMethod = 'counter' | 'sampled' | 'estimated';
@@ -26,7 +26,7 @@ export interface EnergyMeter {
   readonly total: string;
   /** The hardware shows a new value about this often. */
   readonly updateMs: number;
-  /** Smallest step of the total: watts when sampled, joules when a counter. */
+  /** Step of the total, of its rails in quadrature: watts when sampled, joules when a counter. */
   readonly step: number;
   /** Windows shorter than this cannot be resolved. */
   readonly shortestWindowMs: number;
@@ -70,7 +70,7 @@ export interface EnergyRecorder {
   between(startMs: number, endMs: number): Promise<EnergyWindow>;
   /** The readings that are still held within these times. */
   samples(startMs: number, endMs: number): PowerSample[];
-  /** Share of one core that recording takes, 0 to 1. */
+  /** Share of the time in which the recording thread is busy, 0 to 1; on a machine that is busy itself this includes its waiting. */
   readonly load: number;
   /** Idempotent. */
   close(): Promise<void>;

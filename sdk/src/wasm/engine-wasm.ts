@@ -114,7 +114,7 @@ class WasmModel implements EngineModel {
 
   describe(): EngineModelInfo {
     this.checkOpen();
-    return { ...this.info };
+    return { ...this.info, wasmMemoryBytes: this.instance.memoryBytes };
   }
 
   async openSession(contextSize: number): Promise<EngineSession> {

@@ -1,0 +1,118 @@
+/** Which energy meters this machine has, in order of preference, and why the others cannot be read. */
+import { ShiftAddError } from '../errors.js';
+import { type RuleTable, readOptions, show } from '../options.js';
+import { boardOf } from './board.js';
+import type { EnergyMeter, EnergyRecorder, EnergyScope, UnreadableMeter } from './energy-meter.js';
+import type { MeterPlan } from './meter-plan.js';
+import { type Nvml, findGpus, nvmlOrReason, openNvml } from './nvml.js';
+import { findPmic } from './pi5-pmic.js';
+import { type FoundMeters, findPowerChips } from './power-chips.js';
+import { findRapl } from './rapl.js';
+import { startRecorder } from './recorder.js';
+import { findBatteries, findHwmonMeters } from './supply-meters.js';
+import { SystemFiles, defaultRoot } from './system-files.js';
+import { findTegrastats } from './tegrastats.js';
+
+export const energyScopes = ['module', 'module and carrier', 'board', 'package', 'gpu', 'battery', 'PMIC rails'] as const satisfies readonly EnergyScope[];
+
+export interface FindMetersOptions {
+  /** Where `/proc` and `/sys` of the machine lie; default `/`. */
+  sysRoot?: string;
+  /** Meters of this scope come first. */
+  scope?: EnergyScope;
+}
+
+export interface RecorderOptions extends FindMetersOptions {
+  /** The name of a meter; default: the first that can be read. */
+  meter?: string;
+  /** Readings per second, 1 to 50; default 50. A meter may give fewer. */
+  rateHz?: number;
+}
+
+export interface MeterList {
+  meters: EnergyMeter[];
+  unreadable: UnreadableMeter[];
+  /** Channels that were left out, and why. */
+  notes: string[];
+}
+
+const findRules = {
+  sysRoot: { kind: 'text', initial: defaultRoot },
+  scope: { kind: 'choice', among: energyScopes },
+} as const satisfies RuleTable;
+
+const recorderRules = {
+  ...findRules,
+  meter: { kind: 'text' },
+  rateHz: { kind: 'number', least: 1, most: 50 },
+} as const satisfies RuleTable;
+
+/** Never throws for a meter that is missing or cannot be read. TypeError for wrong options. */
+export async function findEnergyMeters(options?: FindMetersOptions): Promise<MeterList> {
+  const { sysRoot, scope } = readOptions(findRules, options, 'findEnergyMeters') as FindMetersOptions;
+  const { plans, unreadable, notes } = await findMeterPlans(new SystemFiles(sysRoot), scope);
+  return { meters: plans.map(({ meter }) => meter), unreadable, notes };
+}
+
+/**
+ * Null when nothing can be read: energy is then unknown, never zero. ERR_NOT_FOUND for a named meter that this machine
+ * does not have or cannot read.
+ */
+export async function openEnergyRecorder(options?: RecorderOptions): Promise<EnergyRecorder | null> {
+  const { sysRoot, scope, meter, rateHz } = readOptions(recorderRules, options, 'openEnergyRecorder') as RecorderOptions;
+  const files = new SystemFiles(sysRoot);
+  const { plans, unreadable } = await findMeterPlans(files, scope);
+  const plan = meter === undefined ? plans[0] : plans.find((candidate) => candidate.meter.name === meter);
+  if (plan !== undefined) return startRecorder(files.root, plan, rateHz);
+  if (meter === undefined) return null;
+  const lost = unreadable.find(({ name }) => name === meter);
+  const readable = plans.length === 0 ? 'none' : plans.map(({ meter: { name } }) => name).join(', ');
+  const why = lost === undefined ? `There is no energy meter ${show(meter)} here; readable: ${readable}.` : `The energy meter ${meter} cannot be read: ${lost.reason}. ${lost.fix}`;
+  throw new ShiftAddError('ERR_NOT_FOUND', why);
+}
+
+export interface MeterSurroundings {
+  nvml: () => Nvml;
+  /** CUDA_VISIBLE_DEVICES. */
+  visibleGpus: string | undefined;
+}
+
+/** GPUs belong to the machine that runs this, not to a tree of files elsewhere. */
+function surroundingsOf(files: SystemFiles): MeterSurroundings | null {
+  return files.root === defaultRoot ? { nvml: openNvml, visibleGpus: process.env['CUDA_VISIBLE_DEVICES'] } : null;
+}
+
+/** The board's own monitors come before what covers only a part of it, and a battery, which is slow, last. */
+export async function findMeterPlans(files: SystemFiles, scope?: EnergyScope, surroundings: MeterSurroundings | null = surroundingsOf(files)): Promise<FoundMeters> {
+  const { profile } = boardOf(files);
+  const chips = findPowerChips(files, profile);
+  const found: FoundMeters[] = [chips];
+  if (profile.kind === 'jetson' && chips.plans.length === 0) found.push(await findTegrastats(files, profile));
+  found.push(await findPmic(files, profile), findHwmonMeters(files), findRapl(files));
+  if (surroundings !== null) found.push(gpus(surroundings));
+  found.push(findBatteries(files));
+  const plans = uniqueNames(found.flatMap((part) => part.plans));
+  const first = plans.filter(({ meter }) => meter.scope === scope);
+  return {
+    plans: [...first, ...plans.filter((plan) => !first.includes(plan))],
+    unreadable: found.flatMap((part) => part.unreadable),
+    notes: found.flatMap((part) => part.notes),
+  };
+}
+
+function gpus({ nvml: open, visibleGpus }: MeterSurroundings): FoundMeters {
+  const { nvml, reason } = nvmlOrReason(open);
+  if (nvml !== null) return findGpus(nvml, visibleGpus);
+  if (reason === null) return { plans: [], unreadable: [], notes: [] };
+  return { plans: [], unreadable: [{ name: 'nvml', scope: 'gpu', reason, fix: 'Check the driver with: nvidia-smi' }], notes: [] };
+}
+
+/** A second meter of the same name, such as another battery, gets a number: a name means one meter. */
+function uniqueNames(plans: MeterPlan[]): MeterPlan[] {
+  const counts = new Map<string, number>();
+  return plans.map((plan) => {
+    const count = counts.get(plan.meter.name) ?? 0;
+    counts.set(plan.meter.name, count + 1);
+    return count === 0 ? plan : { ...plan, meter: { ...plan.meter, name: `${plan.meter.name}-${count}` } };
+  });
+}

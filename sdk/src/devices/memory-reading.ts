@@ -1,0 +1,160 @@
+/**
+ * What the operating system says about memory at one moment. Bytes throughout, null where this machine does not tell. Sources:
+ * proc(5), Documentation/filesystems/proc.rst; NvMap of NVIDIA's kernels for Jetson.
+ */
+import { readOptions, type RuleTable } from '../options.js';
+import { monotonicMs } from './energy-meter.js';
+import { defaultRoot, SystemFiles, type SystemFile } from './system-files.js';
+
+export interface MemoryReading {
+  /** Milliseconds of `monotonicMs`. */
+  atMs: number;
+  /** Of this process: pages in memory, those shared with other processes counted in full. GPU memory of a Jetson is not in it. */
+  rssBytes: number | null;
+  /** The part of RSS that only this process can have: heap, stacks, KV cache, scratch. */
+  anonymousBytes: number | null;
+  /** The part of RSS that is mapped files: weights read in place, programs. The kernel may drop and read again such pages. */
+  fileBytes: number | null;
+  /** The highest RSS since the process began (VmHWM). */
+  peakRssBytes: number | null;
+  /** RSS with every shared page divided among those who share it. Null on kernels before 4.14, and in recordings, where it costs too much. */
+  pssBytes: number | null;
+  /** Pages of this process that are in swap. */
+  swappedBytes: number | null;
+  /** Times that this process waited for a page to be read from a disk or from swap. A count, not bytes. */
+  majorFaults: number | null;
+  /** Committed for the heap of this JavaScript thread. */
+  javaScriptHeapBytes: number;
+  /** What JavaScript objects hold outside that heap: ArrayBuffers and the memory of a WebAssembly module. */
+  externalBytes: number;
+  /** Of the machine: what programs can have without swapping (MemAvailable). On a Jetson, GPU allocations lower it. */
+  availableBytes: number | null;
+  totalBytes: number | null;
+  /** Swap of the machine in use. */
+  swapUsedBytes: number | null;
+  /** GPU memory of all processes of a Jetson (NvMapMemUsed); null elsewhere and on Thor. */
+  nvMapBytes: number | null;
+  /** GPU memory of this process on a Jetson; needs root, and null until it has some. */
+  nvMapProcessBytes: number | null;
+}
+
+/** The numbers of a reading by name. */
+export const memoryNumbers = [
+  'rssBytes',
+  'anonymousBytes',
+  'fileBytes',
+  'peakRssBytes',
+  'pssBytes',
+  'swappedBytes',
+  'majorFaults',
+  'javaScriptHeapBytes',
+  'externalBytes',
+  'availableBytes',
+  'totalBytes',
+  'swapUsedBytes',
+  'nvMapBytes',
+  'nvMapProcessBytes',
+] as const satisfies readonly Exclude<keyof MemoryReading, 'atMs'>[];
+
+export type MemoryNumber = (typeof memoryNumbers)[number];
+
+export interface ReadMemoryOptions {
+  /** Where the files of the kernel are. Default '/'. */
+  sysRoot?: string;
+}
+
+export const readMemoryRules = { sysRoot: { kind: 'text', initial: defaultRoot } } as const satisfies RuleTable;
+
+/** One reading, now. A number that this machine does not tell is null. TypeError for wrong options. */
+export function readMemory(options?: ReadMemoryOptions): MemoryReading {
+  const { sysRoot } = readOptions<ReadMemoryOptions>(readMemoryRules, options, 'readMemory');
+  const reader = new MemoryReader(sysRoot!);
+  try {
+    return { ...reader.read(), pssBytes: reader.pss() };
+  } finally {
+    reader.close();
+  }
+}
+
+const procBytes = 8192; // /proc/meminfo and /proc/self/status are below 4 KiB
+const nvMapClients = '/sys/kernel/debug/nvmap/iovmm/clients';
+
+/** Reads again and again through handles that stay open; about a tenth of a millisecond each time. */
+export class MemoryReader {
+  readonly #files: SystemFiles;
+  readonly #here: boolean;
+  readonly #status: SystemFile;
+  readonly #stat: SystemFile;
+  readonly #meminfo: SystemFile;
+  readonly #hasClients: boolean;
+
+  constructor(sysRoot: string) {
+    this.#files = new SystemFiles(sysRoot);
+    this.#here = this.#files.root === defaultRoot;
+    this.#status = this.#files.open('/proc/self/status', procBytes);
+    this.#stat = this.#files.open('/proc/self/stat', procBytes);
+    this.#meminfo = this.#files.open('/proc/meminfo', procBytes);
+    this.#hasClients = this.#files.text(nvMapClients) !== null;
+  }
+
+  /** Everything but PSS. */
+  read(): MemoryReading {
+    const status = kilobyteFields(this.#status.text());
+    const machine = kilobyteFields(this.#meminfo.text());
+    const { heapTotal, external, rss } = process.memoryUsage();
+    const [swapTotal, swapFree] = [machine('SwapTotal'), machine('SwapFree')];
+    return {
+      atMs: monotonicMs(),
+      // Other systems have no such files, but Node knows this much of the process itself.
+      rssBytes: status('VmRSS') ?? (this.#here ? rss : null),
+      anonymousBytes: status('RssAnon'),
+      fileBytes: status('RssFile'),
+      peakRssBytes: status('VmHWM') ?? (this.#here ? process.resourceUsage().maxRSS * 1024 : null),
+      pssBytes: null,
+      swappedBytes: status('VmSwap'),
+      majorFaults: majorFaults(this.#stat.text()),
+      javaScriptHeapBytes: heapTotal,
+      externalBytes: external,
+      availableBytes: machine('MemAvailable'),
+      totalBytes: machine('MemTotal'),
+      swapUsedBytes: swapTotal === null || swapFree === null ? null : swapTotal - swapFree,
+      nvMapBytes: machine('NvMapMemUsed'),
+      nvMapProcessBytes: this.#hasClients ? nvMapClientBytes(this.#files.text(nvMapClients) ?? '', process.pid) : null,
+    };
+  }
+
+  /** Walks all pages of the process: milliseconds for a large one. */
+  pss(): number | null {
+    return kilobyteFields(this.#files.text('/proc/self/smaps_rollup'))('Pss');
+  }
+
+  close(): void {
+    for (const file of [this.#status, this.#stat, this.#meminfo]) file.close();
+  }
+}
+
+/** Fields such as `VmRSS:\t  5268 kB` in bytes. Their unit is kB whatever the size of a page. */
+export function kilobyteFields(text: string | null): (name: string) => number | null {
+  return (name) => {
+    const found = text === null ? null : new RegExp(`^${name}:\\s*(\\d+)\\s*kB\\s*$`, 'm').exec(text);
+    return found === null ? null : Number(found[1]) * 1024;
+  };
+}
+
+/** Field 12 of /proc/self/stat. The second is the program's name in parentheses and may hold spaces and parentheses. */
+export function majorFaults(stat: string | null): number | null {
+  const value = stat?.slice(stat.lastIndexOf(')') + 1).trim().split(/\s+/)[9];
+  return value === undefined || !/^\d+$/.test(value) ? null : Number(value);
+}
+
+const unitBytes: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
+
+/** The rows `user  node  1234  5268K` of a process, summed; null without one. */
+export function nvMapClientBytes(clients: string, pid: number): number | null {
+  let sum: number | null = null;
+  for (const line of clients.split('\n')) {
+    const found = /^\S+\s+.*\s(\d+)\s+(\d+)([KMG])\s*$/.exec(line);
+    if (found !== null && Number(found[1]) === pid) sum = (sum ?? 0) + Number(found[2]) * unitBytes[found[3]!]!;
+  }
+  return sum;
+}

@@ -1,0 +1,111 @@
+/** NVIDIA GPUs through their driver's library, which the native addon opens. A GPU that does not tell is never a zero. */
+import type { Engine } from '../engine.js';
+import { loadNativeEngine } from '../engine-native.js';
+import { ShiftAddError } from '../errors.js';
+import { type MeterPlan, highestHz, shortestWindow } from './meter-plan.js';
+import type { FoundMeters } from './power-chips.js';
+
+/** Every call throws an error with `status` when the driver does not answer; `unsupported` when it never will. */
+export interface Nvml {
+  count(): number;
+  describe(device: number): { name: string; uuid: string; /** Split into parts (MIG). */ partitioned: boolean };
+  /** Since the driver was loaded. */
+  millijoules(device: number): number;
+  milliwatts(device: number): number;
+}
+
+interface NvmlAddon {
+  nvmlCount(device?: number, library?: string): number;
+  nvmlDescribe(device: number, library?: string): ReturnType<Nvml['describe']>;
+  nvmlEnergy(device: number, library?: string): number;
+  nvmlPower(device: number, library?: string): number;
+}
+
+/** ERR_NO_BACKEND without the native addon. `library` takes the place of the driver's own. */
+export function openNvml(library?: string): Nvml {
+  const addon = loadNativeEngine() as Engine & NvmlAddon;
+  return {
+    count: () => addon.nvmlCount(0, library),
+    describe: (device) => addon.nvmlDescribe(device, library),
+    millijoules: (device) => addon.nvmlEnergy(device, library),
+    milliwatts: (device) => addon.nvmlPower(device, library),
+  };
+}
+
+/** The counter is refreshed about this often. */
+const counterUpdateMs = 100;
+/** Power is the mean of up to a second on Ampere and later. */
+const powerUpdateMs = 1000;
+/** Of boards up to Volta; not verified for later ones. */
+const nvmlGain = 0.05;
+
+/** One meter per GPU that CUDA_VISIBLE_DEVICES leaves visible: `nvml` for the first, `nvml-1` and so on after it. */
+export function findGpus(nvml: Nvml, visible: string | undefined): FoundMeters {
+  const found: FoundMeters = { plans: [], unreadable: [], notes: [] };
+  const devices = Array.from({ length: nvml.count() }, (_, device) => ({ device, ...nvml.describe(device) }));
+  const chosen = visibleGpus(visible, devices.map(({ uuid }) => uuid));
+  if (chosen.length === 0 && devices.length > 0) found.notes.push(`nvml: CUDA_VISIBLE_DEVICES (${visible}) leaves no GPU visible`);
+  for (const [index, { device, name, partitioned }] of devices.filter(({ device }) => chosen.includes(device)).entries()) {
+    const meter = index === 0 ? 'nvml' : `nvml-${index}`;
+    const energy = tryCall(() => nvml.millijoules(device));
+    const power = energy.reason === null ? null : tryCall(() => nvml.milliwatts(device));
+    if (power !== null && power.reason !== null) {
+      found.unreadable.push({ name: meter, scope: 'gpu', reason: `${name} gives neither energy (${energy.reason}) nor power (${power.reason})`, fix: 'The driver of this GPU does not tell; on a Jetson use the power monitor of the board.' });
+      continue;
+    }
+    if (partitioned) found.notes.push(`${meter}: ${name} is split into parts (MIG), and its energy is that of all of them`);
+    found.plans.push(gpuPlan(meter, device, name, power === null));
+  }
+  return found;
+}
+
+function gpuPlan(name: string, device: number, gpu: string, counter: boolean): MeterPlan {
+  const updateMs = counter ? counterUpdateMs : powerUpdateMs;
+  const step = 1e-3;
+  return {
+    meter: { name, method: counter ? 'counter' : 'sampled', scope: 'gpu', rails: [{ name: gpu, inTotal: true }], total: gpu, updateMs, step, shortestWindowMs: shortestWindow(updateMs, highestHz) },
+    source: { kind: 'nvml', device, counter },
+    steps: [step],
+    ranges: [null],
+    gain: nvmlGain,
+    mostHz: highestHz,
+  };
+}
+
+/** The indexes that CUDA_VISIBLE_DEVICES names, in its order: numbers, the beginnings of UUIDs, or parts (MIG) of any GPU. */
+export function visibleGpus(text: string | undefined, uuids: readonly string[]): number[] {
+  const all = uuids.map((_, index) => index);
+  if (text === undefined) return all;
+  const chosen: number[] = [];
+  for (const word of text.split(',').map((part) => part.trim())) {
+    // CUDA names the parent of a part only through NVML calls that few drivers have, so all GPUs stay in question.
+    if (word.startsWith('MIG-')) return all;
+    const index = /^\d+$/.test(word) ? Number(word) : uuids.findIndex((uuid) => word.startsWith('GPU-') && uuid.startsWith(word));
+    // CUDA stops at the first entry that is no device.
+    if (!(index >= 0 && index < uuids.length)) break;
+    chosen.push(index);
+  }
+  return chosen;
+}
+
+function tryCall(call: () => number): { value: number | null; reason: string | null } {
+  try {
+    return { value: call(), reason: null };
+  } catch (error) {
+    return { value: null, reason: (error as Error).message };
+  }
+}
+
+/** Null where the driver's library is not installed; anything else that is wrong is a reason. */
+export function nvmlOrReason(open: () => Nvml): { nvml: Nvml | null; reason: string | null } {
+  try {
+    const nvml = open();
+    nvml.count();
+    return { nvml, reason: null };
+  } catch (error) {
+    // A machine without NVIDIA's driver, or an install without native engine, has no such meter: nothing to report.
+    const { status } = error as { status?: string };
+    const absent = status === 'not_found' || (error instanceof ShiftAddError && error.code === 'ERR_NO_BACKEND');
+    return { nvml: null, reason: absent ? null : (error as Error).message };
+  }
+}

@@ -1,0 +1,72 @@
+/** Measures single generations: what `loadModel({ measure })` puts on their results. A browser has another one of this name. */
+import { type EnergyRecorder, type EnergyWindow, monotonicMs } from './devices/energy-meter.js';
+import { openEnergyRecorder } from './devices/find-meters.js';
+import { openMemoryRecorder, type MemoryRecorder } from './devices/memory-recorder.js';
+import { type EnergyUse, type MemoryGrowth, unmeasured } from './run.js';
+
+export interface Measured {
+  energy: EnergyUse;
+  growth: MemoryGrowth | null;
+}
+
+const noMeter = 'this machine has no energy meter that can be read; `shiftadd devices` tells why';
+
+/** Shared by all generations of a model. */
+export class Measure {
+  private constructor(
+    private readonly recorder: EnergyRecorder | null,
+    private readonly memory: MemoryRecorder,
+    private readonly owned: boolean,
+  ) {}
+
+  /** `true` opens the first meter that can be read; a recorder stays its owner's. */
+  static async open(measure: true | EnergyRecorder): Promise<Measure> {
+    const recorder = measure === true ? await openEnergyRecorder() : measure;
+    return new Measure(recorder, openMemoryRecorder(), measure === true);
+  }
+
+  now(): number {
+    return monotonicMs();
+  }
+
+  /** Never rejects: a generation that succeeded is not lost to its measurement, whose `problem` says what failed. */
+  async between(startMs: number, endMs: number, tokens: number): Promise<Measured> {
+    return { energy: await this.energy(startMs, endMs, tokens), growth: await this.growth(startMs, endMs) };
+  }
+
+  async close(): Promise<void> {
+    this.memory.close();
+    if (this.owned) await this.recorder?.close();
+  }
+
+  private async energy(startMs: number, endMs: number, tokens: number): Promise<EnergyUse> {
+    if (this.recorder === null) return unmeasured(noMeter);
+    const { meter } = this.recorder;
+    const from = { meter: meter.name, method: meter.method, scope: meter.scope };
+    try {
+      return { ...from, ...energyUse(await this.recorder.between(startMs, endMs), tokens) };
+    } catch (error) {
+      return { ...unmeasured(error instanceof Error ? error.message : String(error)), ...from };
+    }
+  }
+
+  private async growth(startMs: number, endMs: number): Promise<MemoryGrowth | null> {
+    try {
+      const { numbers, invalid } = await this.memory.between(startMs, endMs);
+      return {
+        residentPeakBytes: numbers.rssBytes.peak,
+        residentGrowthBytes: numbers.rssBytes.growth,
+        availableDropBytes: numbers.availableBytes.growth,
+        problem: invalid,
+      };
+    } catch (error) {
+      const problem = error instanceof Error ? error.message : String(error);
+      return { residentPeakBytes: null, residentGrowthBytes: null, availableDropBytes: null, problem };
+    }
+  }
+}
+
+/** Null where the meter could not resolve the window. */
+export function energyUse({ joules, uncertainty, problem }: EnergyWindow, tokens: number): Pick<EnergyUse, 'joules' | 'joulesPerToken' | 'uncertainty' | 'problem'> {
+  return { joules, joulesPerToken: joules === null || tokens === 0 ? null : joules / tokens, uncertainty, problem };
+}
