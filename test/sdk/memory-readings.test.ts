@@ -131,6 +131,10 @@ t.test('a recorder', async (t) => {
   const { numbers, samples } = await recorder.between(before.atMs, monotonicMs() + 30);
   t.same([numbers.rssBytes.start, numbers.rssBytes.growth], [49152 * kB, 10240 * kB]);
   t.ok(samples.length >= 2);
+  for (let i = 0; i < 20; i++) {
+    const endMs = monotonicMs() + 1.5 + i / 20; // timers count whole milliseconds
+    t.ok((await recorder.between(before.atMs, endMs)).samples.at(-1)!.atMs >= endMs, 'readings reach the end');
+  }
   t.equal(numbers.pssBytes.peak, null, 'PSS costs too much to record');
   await t.rejects(recorder.between(before.atMs - 1e6, before.atMs), RangeError);
   await t.rejects(recorder.between(2, 1), RangeError);

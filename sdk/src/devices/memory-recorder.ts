@@ -73,9 +73,11 @@ export function openMemoryRecorder(options?: MemoryRecorderOptions): MemoryRecor
     read,
     async between(startMs, endMs) {
       if (!(startMs <= endMs)) throw new RangeError(`Expected a window that ends after it begins but received ${startMs} to ${endMs}`);
-      const wait = endMs - monotonicMs();
-      if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
-      if (samples.at(-1)!.atMs < endMs) read();
+      while (samples.at(-1)!.atMs < endMs) {
+        const wait = endMs - monotonicMs();
+        if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait)); // may end up to a millisecond early
+        read();
+      }
       return timeline(samples, startMs, endMs);
     },
     close() {
