@@ -20,7 +20,8 @@ Status Vocabulary::make(std::span<const uint8_t> bytes, std::span<const uint32_t
   vocabulary.bytes_.assign(bytes.begin(), bytes.end());
   vocabulary.ends_.assign(ends.begin(), ends.end());
   vocabulary.end_tokens_.assign(end_tokens.begin(), end_tokens.end());
-  std::sort(vocabulary.end_tokens_.begin(), vocabulary.end_tokens_.end());
+  // Not std::less: that sort is in the C++ library, which the WebAssembly modules do without.
+  std::sort(vocabulary.end_tokens_.begin(), vocabulary.end_tokens_.end(), [](int32_t a, int32_t b) { return a < b; });
 
   std::vector<int32_t>& ids = vocabulary.ids_;
   for (int32_t token = 0; static_cast<size_t>(token) < ends.size(); ++token)

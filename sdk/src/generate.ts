@@ -4,6 +4,10 @@ import { ShiftAddError, fromEngine, isEngineCancel } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { PromptLookup } from './prompt-lookup.js';
 import { Run, noEnergy, type FinishReason, type GenerationResult, type RunControls } from './run.js';
+import type { Json } from './checkpoint/json-file.js';
+import type { AnswerForm } from './structured/answer-forms.js';
+import { schemaGrammar } from './structured/schema-grammar.js';
+import { readSchemaSource, type SchemaSource } from './structured/schema-source.js';
 import { StopStrings } from './stop-strings.js';
 
 /** How the next token is chosen. */
@@ -32,6 +36,11 @@ export interface GenerateOptions extends SamplingOptions {
    * answer repeats its prompt. Default false.
    */
   promptLookup?: boolean;
+  /**
+   * The answer is JSON that this schema accepts, whatever the model and `maxTokens`; the result has its value as `json`. A JSON
+   * schema, or a schema object that tells its own. Not with `stop` or `promptLookup`.
+   */
+  schema?: SchemaSource;
   /** Aborting rejects with the signal's reason within one step. */
   signal?: AbortSignal;
   /** Puts the begin token in front of a text prompt where the tokenizer does so. Default true. */
@@ -73,6 +82,7 @@ export interface StartedRun {
 }
 
 export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
+  checkSchemaOptions(plan.options);
   const ending: Ending = { flag: makeCancelFlag(), why: null, reason: undefined };
   const end = (why: 'signal' | 'left' | 'closed', reason?: unknown): void => {
     if (ending.why !== null) return;
@@ -106,6 +116,12 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
   return { run: new Run(start, () => end('left')), close: (error) => end('closed', error) };
 }
 
+function checkSchemaOptions({ schema, stop, promptLookup }: GenerateOptions): void {
+  if (schema === undefined) return;
+  if (stop !== undefined && stop.length > 0) throw new TypeError('Expected no stop texts together with a schema: they would cut the answer');
+  if (promptLookup === true) throw new TypeError('Expected no promptLookup together with a schema: guesses would not keep to it');
+}
+
 /** Throws when the run was ended by signal or close; true when the reader left. */
 function hasLeft(ending: Ending): boolean {
   if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
@@ -124,14 +140,28 @@ async function generate(
   core.checkOpen();
   const prompt = plan.prompt();
   checkPrompt(core, prompt, plan.contextSize);
-  const work = new Work(core, plan, prompt, controls, ending, started);
+  const form = plan.options.schema === undefined ? null : await openForm(core, plan.options.schema);
+  hasLeft(ending);
+  const work = new Work(core, plan, prompt, controls, ending, started, form);
   if (plan.options.maxTokens === 0) return work.result(null, 'length');
   const { session, reused } = await plan.acquire(prompt);
   try {
     return work.result(session, await work.run(session, reused));
   } finally {
+    if (form !== null) await work.endForm(session);
     await plan.release(session, work.held(session, reused));
   }
+}
+
+async function openForm(core: ModelCore, source: SchemaSource): Promise<AnswerForm> {
+  const schema: Json = readSchemaSource(source);
+  let key: string;
+  try {
+    key = JSON.stringify(schema);
+  } catch (error) {
+    throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', `The schema is no JSON: ${(error as Error).message}`, error);
+  }
+  return core.forms.open(key, () => schemaGrammar(schema));
 }
 
 function checkPrompt(core: ModelCore, prompt: number[], contextSize: number): void {
@@ -171,13 +201,24 @@ class Work {
     private readonly controls: RunControls,
     private readonly ending: Ending,
     private readonly started: number,
+    private readonly form: AnswerForm | null,
   ) {
     const { stop } = plan.options;
     this.stops = new StopStrings(typeof stop === 'string' ? [stop] : (stop ?? []));
+    if (form === null || form.least <= this.budget()) return;
+    throw new ShiftAddError(
+      'ERR_SCHEMA_BUDGET',
+      `The shortest answer that the schema accepts has up to ${form.least} tokens, but only ${this.budget()} are left. Raise maxTokens, or make room in the context.`,
+    );
+  }
+
+  /** Tokens that can be generated, the end token not counted. The last needs no place in the context. */
+  private budget(): number {
+    return Math.min(this.plan.options.maxTokens ?? Infinity, this.plan.contextSize - this.prompt.length + 1);
   }
 
   async run(session: EngineSession, reused: number): Promise<FinishReason> {
-    const { options, contextSize } = this.plan;
+    const { options } = this.plan;
     const sampling = engineSampling(options);
     const stream = this.core.tokenizer.stream({ continuation: this.plan.continuation });
     if (hasLeft(this.ending)) return 'aborted';
@@ -191,6 +232,7 @@ class Work {
     this.computed = rest.length;
     const now = performance.now();
     this.promptMs = now - this.started;
+    if (this.form !== null) await session.constrain(this.form.grammar, this.budget());
     let token = await this.step('Sampling', () => session.sample(sampling));
     this.firstTokenMs = performance.now() - this.started;
     let finish: FinishReason = 'aborted';
@@ -203,8 +245,11 @@ class Work {
       this.generated.push(token);
       this.unsent.push(token);
       if (this.show(stream.push(token))) return 'stop';
-      // The last token needs no place in the context: nothing follows it.
-      if (this.generated.length === options.maxTokens || this.prompt.length + this.generated.length > contextSize) {
+      if (this.form !== null && session.isComplete()) {
+        finish = 'stop';
+        break;
+      }
+      if (this.generated.length === this.budget()) {
         finish = 'length';
         break;
       }
@@ -245,6 +290,16 @@ class Work {
     };
   }
 
+  /** The next turn of the session is free again. */
+  async endForm(session: EngineSession): Promise<void> {
+    try {
+      await session.constrain(null, 0);
+    } catch (error) {
+      // A session that cannot be used any more; `held` finds that out too, and then it is not used again.
+      if (!this.core.closed) throw fromEngine(error, 'Ending the schema');
+    }
+  }
+
   /** The tokens that the session holds, accepted ones behind the end dropped; null when the engine does not agree. */
   held(session: EngineSession, reused: number): number[] | null {
     const all = this.promptDone
@@ -265,6 +320,7 @@ class Work {
       text: this.text,
       tokens: this.generated,
       finishReason,
+      ...(this.form !== null && finishReason === 'stop' ? { json: JSON.parse(this.text) as unknown } : {}),
       usage: { promptTokens: this.prompt.length, completionTokens: this.generated.length },
       timings: {
         loadMs: this.core.loadMs,

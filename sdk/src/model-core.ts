@@ -4,12 +4,14 @@ import type { EngineModel, EngineSession } from './engine.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import type { BackendInfo } from './model.js';
 import type { MemoryUse } from './run.js';
+import { AnswerForms } from './structured/answer-forms.js';
 import type { Tokenizer } from './tokenizer.js';
 
 export class ModelCore {
   closed = false;
   /** Ends what is running, each with ERR_CLOSED. */
   readonly running = new Set<() => void>();
+  readonly forms: AnswerForms;
 
   constructor(
     readonly engineModel: EngineModel,
@@ -22,7 +24,9 @@ export class ModelCore {
     readonly contextSize: number,
     readonly loadMs: number,
     readonly weightsBytes: number,
-  ) {}
+  ) {
+    this.forms = new AnswerForms(engineModel, tokenizer, endIds, vocabularySize);
+  }
 
   /** ERR_CLOSED once the model is closed. */
   checkOpen(): void {

@@ -10,7 +10,7 @@ export type Rule =
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'schema'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -23,6 +23,7 @@ const signal: Rule = { kind: 'signal' };
 const callback: Rule = { kind: 'callback' };
 const object: Rule = { kind: 'object' };
 const objects: Rule = { kind: 'objects' };
+const schema: Rule = { kind: 'schema' };
 
 /** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
 export const defaultContextSize = 4096;
@@ -58,6 +59,7 @@ export const generateRules = {
   maxTokens: integer(0, 2 ** 31 - 1), // default: until the context is full
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
+  schema,
   signal,
   addSpecialTokens: flag(true),
   parseSpecial: flag(true),
@@ -68,6 +70,7 @@ export const sendRules = {
   maxTokens: integer(0, 2 ** 31 - 1),
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
+  schema,
   signal,
 } as const;
 
@@ -226,6 +229,10 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
       return value;
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
+      return value;
+    case 'schema':
+      // Some libraries' schemas are functions.
+      if ((typeof value !== 'object' && typeof value !== 'function') || value === null || Array.isArray(value)) throw wrong('a JSON schema or a schema object');
       return value;
     case 'objects':
       if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'object' && entry !== null)) throw wrong('a list of objects');

@@ -51,6 +51,8 @@ export interface GenerationResult {
   /** The generated ids, without the end token. */
   tokens: number[];
   finishReason: FinishReason;
+  /** With a schema: the value of the whole answer. Not there when the run was left early. */
+  json?: unknown;
   usage: Usage;
   timings: Timings;
   memory: MemoryUse;
