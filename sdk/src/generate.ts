@@ -7,7 +7,7 @@ import { Run, noEnergy, type FinishReason, type GenerationResult, type RunContro
 import type { Json } from './checkpoint/json-file.js';
 import type { AnswerForm } from './structured/answer-forms.js';
 import { schemaGrammar } from './structured/schema-grammar.js';
-import { readSchemaSource, type SchemaSource } from './structured/schema-source.js';
+import type { SchemaSource } from './structured/schema-source.js';
 import { StopStrings } from './stop-strings.js';
 
 /** How the next token is chosen. */
@@ -53,17 +53,27 @@ export interface GenerateOptions extends SamplingOptions {
 const leastTemperature = 1e-6;
 const repetitionWindow = 64;
 
+/** A grammar, made when the run starts unless the model has it already. */
+export interface FormPlan {
+  key: string;
+  compile: () => Int32Array;
+}
+
 export interface GenerationPlan {
   /** Computed when the run starts, so that its failure rejects the run. */
   prompt: () => number[];
   /** The text continues the prompt, so that a leading space belongs to it. */
   continuation: boolean;
   options: GenerateOptions;
+  /** The form of the answer, where it has one. */
+  form?: FormPlan | undefined;
   contextSize: number;
   /** A session that holds the first `reused` tokens of the prompt, fewer than all. */
   acquire: (prompt: number[]) => Promise<{ session: EngineSession; reused: number }>;
   /** Called once per `acquire`; `held` are the tokens the session holds now, null when that is not certain. */
   release: (session: EngineSession, held: number[] | null) => Promise<void>;
+  /** Makes the result of a whole answer into that of the run. */
+  read?: (result: GenerationResult) => GenerationResult;
   /** Called once at the very end, before anyone who awaits the run goes on; null when the run fails. */
   ended?: (result: GenerationResult | null) => void;
 }
@@ -81,8 +91,26 @@ export interface StartedRun {
   close: (error: Error) => void;
 }
 
+/** The form that a schema gives an answer, and its value read from the text. ERR_UNSUPPORTED_SCHEMA when the run starts. */
+export function schemaForm(schema: Json): FormPlan {
+  return { key: `schema ${schemaText(schema)}`, compile: () => schemaGrammar(schema) };
+}
+
+/** With a schema, the value of a whole answer. */
+export function withJson(result: GenerationResult): GenerationResult {
+  return result.finishReason === 'stop' ? { ...result, json: JSON.parse(result.text) as unknown } : result;
+}
+
+/** A key of a schema: the order of properties counts. */
+export function schemaText(schema: Json): string {
+  try {
+    return JSON.stringify(schema);
+  } catch (error) {
+    throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', `The schema is no JSON: ${(error as Error).message}`, error);
+  }
+}
+
 export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
-  checkSchemaOptions(plan.options);
   const ending: Ending = { flag: makeCancelFlag(), why: null, reason: undefined };
   const end = (why: 'signal' | 'left' | 'closed', reason?: unknown): void => {
     if (ending.why !== null) return;
@@ -103,6 +131,7 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
     let result: GenerationResult | null = null;
     try {
       result = await generate(core, plan, controls, ending);
+      if (result.finishReason === 'stop' && plan.read !== undefined) result = plan.read(result);
       return result;
     } catch (error) {
       if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
@@ -116,10 +145,10 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
   return { run: new Run(start, () => end('left')), close: (error) => end('closed', error) };
 }
 
-function checkSchemaOptions({ schema, stop, promptLookup }: GenerateOptions): void {
-  if (schema === undefined) return;
-  if (stop !== undefined && stop.length > 0) throw new TypeError('Expected no stop texts together with a schema: they would cut the answer');
-  if (promptLookup === true) throw new TypeError('Expected no promptLookup together with a schema: guesses would not keep to it');
+/** TypeError for options that an answer of a given form cannot keep. */
+export function checkFormOptions({ stop, promptLookup }: GenerateOptions): void {
+  if (stop !== undefined && stop.length > 0) throw new TypeError('Expected no stop texts together with a schema or a demanded tool call: they would cut the answer');
+  if (promptLookup === true) throw new TypeError('Expected no promptLookup together with a schema or a demanded tool call: guesses would not keep to it');
 }
 
 /** Throws when the run was ended by signal or close; true when the reader left. */
@@ -140,7 +169,7 @@ async function generate(
   core.checkOpen();
   const prompt = plan.prompt();
   checkPrompt(core, prompt, plan.contextSize);
-  const form = plan.options.schema === undefined ? null : await openForm(core, plan.options.schema);
+  const form = plan.form === undefined ? null : await core.forms.open(plan.form.key, plan.form.compile);
   hasLeft(ending);
   const work = new Work(core, plan, prompt, controls, ending, started, form);
   if (plan.options.maxTokens === 0) return work.result(null, 'length');
@@ -151,17 +180,6 @@ async function generate(
     if (form !== null) await work.endForm(session);
     await plan.release(session, work.held(session, reused));
   }
-}
-
-async function openForm(core: ModelCore, source: SchemaSource): Promise<AnswerForm> {
-  const schema: Json = readSchemaSource(source);
-  let key: string;
-  try {
-    key = JSON.stringify(schema);
-  } catch (error) {
-    throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', `The schema is no JSON: ${(error as Error).message}`, error);
-  }
-  return core.forms.open(key, () => schemaGrammar(schema));
 }
 
 function checkPrompt(core: ModelCore, prompt: number[], contextSize: number): void {
@@ -320,7 +338,6 @@ class Work {
       text: this.text,
       tokens: this.generated,
       finishReason,
-      ...(this.form !== null && finishReason === 'stop' ? { json: JSON.parse(this.text) as unknown } : {}),
       usage: { promptTokens: this.prompt.length, completionTokens: this.generated.length },
       timings: {
         loadMs: this.core.loadMs,

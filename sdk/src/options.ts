@@ -10,7 +10,7 @@ export type Rule =
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'schema'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'schema' | 'tool-choice'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -71,6 +71,8 @@ export const sendRules = {
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
   schema,
+  tools: objects,
+  toolChoice: { kind: 'tool-choice' } as Rule,
   signal,
 } as const;
 
@@ -230,6 +232,8 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
     case 'object':
       if (typeof value !== 'object' || value === null || Array.isArray(value)) throw wrong('an object');
       return value;
+    case 'tool-choice':
+      return value; // with the tools, in sdk/src/tools
     case 'schema':
       // Some libraries' schemas are functions.
       if ((typeof value !== 'object' && typeof value !== 'function') || value === null || Array.isArray(value)) throw wrong('a JSON schema or a schema object');

@@ -18,15 +18,10 @@ const anything: Part = { schemas: [{ schema: true, path: '#' }] };
 export function schemaGrammar(schema: Json): Int32Array {
   const rules = new GrammarRules();
   const { rule, start } = rules.rule();
-  addAnswer(rules, rules.optionalSpace(start), schema);
+  const end = rules.node();
+  rules.end(end);
+  addSchema(rules, rules.optionalSpace(start), schema, end);
   return rules.encode(rule);
-}
-
-/** Adds what a schema allows behind a node, which then ends the rule. */
-export function addAnswer(rules: GrammarRules, from: number, schema: Json): void {
-  const to = rules.node();
-  rules.end(to);
-  addSchema(rules, from, schema, to);
 }
 
 /** Adds what a schema allows between two nodes. */
