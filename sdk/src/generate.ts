@@ -106,6 +106,7 @@ export function schemaText(schema: Json): string {
   try {
     return JSON.stringify(schema);
   } catch (error) {
+    if (error instanceof RangeError) throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', 'The schema nests too deeply.', error);
     throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', `The schema is no JSON: ${(error as Error).message}`, error);
   }
 }
