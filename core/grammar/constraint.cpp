@@ -18,16 +18,6 @@ Status Constraint::begin(uint32_t budget) {
   return arrive(state);
 }
 
-Status Constraint::replay(std::span<const uint8_t> bytes, bool* allowed) {
-  SHIFTADD_TRY(prepare());
-  const int32_t state = automaton_->advance(state_, bytes);
-  if (state == Automaton::kFailed) return automaton_->failure();
-  *allowed = state >= 0;
-  if (state < 0) return ok_status();
-  text_.insert(text_.end(), bytes.begin(), bytes.end());
-  return arrive(state);
-}
-
 Status Constraint::prepare() {
   automaton_->tidy();
   if (epoch_ == automaton_->epoch()) return ok_status();

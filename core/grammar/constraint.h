@@ -20,8 +20,6 @@ class Constraint {
 
   // At the beginning, with room for `budget` tokens besides the end token. Fails when not even the shortest text fits.
   Status begin(uint32_t budget);
-  // Moves past bytes that were generated already; `allowed`: false when the grammar refuses them, and then it must begin again.
-  Status replay(std::span<const uint8_t> bytes, bool* allowed);
   // Before each choice; fails only when the automaton does.
   Status prepare();
   Status allows(int32_t token, bool* allowed);

@@ -1,10 +1,11 @@
 /** A conversation: history, and a session whose cache is kept as far as the next prompt begins with the same tokens. */
 import type { ChatMessage, RenderOptions } from './chat-template.js';
+import { readTurns } from './chat-turns.js';
 import type { EngineSession } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { checkFormOptions, schemaForm, schemaText, startRun, withJson, type FormPlan, type GenerateOptions, type SamplingOptions } from './generate.js';
 import { closedError, type ModelCore } from './model-core.js';
-import { chatRules, readOptions, sendRules, show } from './options.js';
+import { chatRules, readOptions, sendRules } from './options.js';
 import { Run, type GenerationResult } from './run.js';
 import { readSchemaSource } from './structured/schema-source.js';
 import { callFormat, findCalls, genericMessages, type CallFormat } from './tools/call-format.js';
@@ -218,19 +219,6 @@ export class Chat {
     this.session = null;
     await session.close();
   }
-}
-
-/** TypeError for something that cannot be sent. */
-function readTurns(message: unknown): ChatMessage[] {
-  if (typeof message === 'string') return [{ role: 'user', content: message }];
-  const list = Array.isArray(message) ? message : [message];
-  const right = (turn: unknown): boolean => {
-    const { role, content } = (turn ?? {}) as Partial<ChatMessage>;
-    return (role === 'user' || role === 'tool') && typeof content === 'string';
-  };
-  if (list.length === 0 || !list.every(right))
-    throw new TypeError(`Expected a string for text, or messages of the roles 'user' and 'tool' with a text as content, but received ${show(message)}`);
-  return list.map((turn: ChatMessage) => ({ ...turn }));
 }
 
 function failedRun(error: ShiftAddError): Run {
