@@ -171,15 +171,22 @@ async function generate(
   const prompt = plan.prompt();
   checkPrompt(core, prompt, plan.contextSize);
   const form = plan.form === undefined ? null : await core.forms.open(plan.form.key, plan.form.compile);
-  hasLeft(ending);
-  const work = new Work(core, plan, prompt, controls, ending, started, form);
-  if (plan.options.maxTokens === 0) return work.result(null, 'length');
-  const { session, reused } = await plan.acquire(prompt);
   try {
-    return work.result(session, await work.run(session, reused));
+    hasLeft(ending);
+    return await carryOut(plan, new Work(core, plan, prompt, controls, ending, started, form));
   } finally {
-    if (form !== null) await work.endForm(session);
-    await plan.release(session, work.held(session, reused));
+    if (form !== null) await core.forms.release(form);
+  }
+}
+
+async function carryOut(plan: GenerationPlan, task: Work): Promise<GenerationResult> {
+  if (plan.options.maxTokens === 0) return task.result(null, 'length');
+  const { session, reused } = await plan.acquire(task.prompt);
+  try {
+    return task.result(session, await task.run(session, reused));
+  } finally {
+    await task.endForm(session);
+    await plan.release(session, task.held(session, reused));
   }
 }
 
@@ -216,7 +223,7 @@ class Work {
   constructor(
     private readonly core: ModelCore,
     private readonly plan: GenerationPlan,
-    private readonly prompt: number[],
+    readonly prompt: number[],
     private readonly controls: RunControls,
     private readonly ending: Ending,
     private readonly started: number,
@@ -311,6 +318,7 @@ class Work {
 
   /** The next turn of the session is free again. */
   async endForm(session: EngineSession): Promise<void> {
+    if (this.form === null) return;
     try {
       await session.constrain(null, 0);
     } catch (error) {

@@ -8,6 +8,9 @@ export interface AnswerForm {
   grammar: EngineGrammar;
   /** Tokens of the shortest answer, at most, without the end token. */
   least: number;
+  /** Runs that use it now, and whether it goes when none does. */
+  users: number;
+  isDropped: boolean;
 }
 
 /** Grammars that are kept; each holds at most 32 MiB of states and masks. */
@@ -25,23 +28,36 @@ export class AnswerForms {
     private readonly vocabularySize: number,
   ) {}
 
-  /** The form for a key, compiled by `compile` unless it is kept. ERR_UNSUPPORTED_SCHEMA, ERR_TOKENIZER. */
+  /** The form for a key, compiled by `compile` unless it is kept. `release` it once. ERR_UNSUPPORTED_SCHEMA, ERR_TOKENIZER. */
   async open(key: string, compile: () => Int32Array): Promise<AnswerForm> {
     const known = this.forms.get(key);
     const form = known ?? this.make(compile());
     this.forms.delete(key);
     this.forms.set(key, form);
-    for (const [oldest, old] of this.forms) {
-      if (this.forms.size <= mostKept) break;
-      this.forms.delete(oldest);
-      // Sessions that it still constrains keep what they need; a form that was never made has nothing to close.
-      old.then(({ grammar }) => grammar.close(), () => undefined).catch(() => undefined);
-    }
     try {
-      return await form;
+      const opened = await form;
+      opened.users++;
+      await this.dropOldest();
+      return opened;
     } catch (error) {
       if (this.forms.get(key) === form) this.forms.delete(key);
       throw error;
+    }
+  }
+
+  async release(form: AnswerForm): Promise<void> {
+    form.users--;
+    if (form.isDropped && form.users === 0) await form.grammar.close();
+  }
+
+  private async dropOldest(): Promise<void> {
+    const many = this.forms.size - mostKept;
+    for (const [key, old] of [...this.forms].slice(0, Math.max(0, many))) {
+      this.forms.delete(key);
+      const form = await old.catch(() => null); // whoever asked for it has got its error
+      if (form === null) continue;
+      form.isDropped = true;
+      if (form.users === 0) await form.grammar.close();
     }
   }
 
@@ -51,7 +67,7 @@ export class AnswerForms {
       await this.vocabulary;
       const grammar = await this.engineModel.openGrammar(numbers);
       const { least } = await grammar.follow(new Uint8Array(), 0);
-      if (least >= 0) return { grammar, least };
+      if (least >= 0) return { grammar, least, users: 0, isDropped: false };
       await grammar.close();
     } catch (error) {
       const status = (error as { status?: unknown }).status;

@@ -81,7 +81,9 @@ class Compiler {
 
   private addChoice(part: Part, choice: PlainSchema['choices'][number], from: number, to: number): void {
     const [only] = part.schemas;
-    const alone = part.schemas.length === 1 && isJsonObject(only!.schema) && demandsOf(only!.schema).length === 1 && part.chosen === undefined;
+    // A schema that is nothing but this choice: its alternatives are rules that others can share.
+    const demands = isJsonObject(only!.schema) ? demandsOf(only!.schema) : [];
+    const alone = part.schemas.length === 1 && demands.length === 1 && (demands[0] === 'anyOf' || demands[0] === 'oneOf') && part.chosen === undefined;
     const parts = choice.parts.map((each, i): Part => (alone ? each : { schemas: part.schemas, chosen: new Map([...(part.chosen ?? []), [choice.list, i]]) }));
     if (choice.exclusive) this.checkExclusive(parts, choice.path);
     for (const each of parts) this.rules.call(from, this.ruleOf(each), to);
