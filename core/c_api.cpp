@@ -185,6 +185,18 @@ sa_status sa_session_decode_draft(sa_session* session, int32_t token, const int3
   return finish(session->session->decode_draft(token, {draft, count}, tokens, produced, Cancel(cancel)));
 }
 
+sa_status sa_session_constrain(sa_session* session, const sa_grammar* grammar, int32_t budget) {
+  if (session == nullptr) return null_argument();
+  if (budget < 0) return finish(invalid_argument("the budget must not be negative"));
+  return finish(session->session->constrain(grammar == nullptr ? nullptr : grammar->automaton, static_cast<uint32_t>(budget)));
+}
+
+sa_status sa_session_is_complete(const sa_session* session, int32_t* complete) {
+  if (session == nullptr || complete == nullptr) return null_argument();
+  *complete = session->session->is_complete() ? 1 : 0;
+  return 0;
+}
+
 sa_status sa_session_rewind(sa_session* session, int32_t position) {
   if (session == nullptr) return null_argument();
   if (position < 0) return finish(invalid_argument("the position must not be negative"));

@@ -25,6 +25,7 @@ typedef int32_t sa_status;
 
 typedef struct sa_model sa_model;
 typedef struct sa_session sa_session;
+typedef struct sa_grammar sa_grammar;
 typedef struct sa_quantizer sa_quantizer;
 typedef struct sa_tuner sa_tuner;
 
@@ -90,7 +91,7 @@ SA_API sa_status sa_model_rotated(const sa_model* model, const int8_t* signs, si
                                   int32_t size, int32_t role, int32_t layer, uint16_t* out, size_t out_count);
 /* Reads all weight files once with the model's threads, as fast as memory allows. bytes: how many were read. */
 SA_API sa_status sa_model_read_files(const sa_model* model, double* bytes);
-/* Close sessions, quantizers and tuners of the model first. */
+/* Close sessions, grammars, quantizers and tuners of the model first. */
 SA_API void sa_model_close(sa_model* model);
 
 /* ---- sessions ---- */
@@ -138,6 +139,27 @@ typedef struct {
   double scratch_bytes;
 } sa_session_info;
 SA_API sa_status sa_session_describe(const sa_session* session, sa_session_info* out);
+
+/* ---- grammars: answers of a given form ---- */
+
+/* The bytes of every token, one after another: those of token i end at ends[i]. A token without bytes never comes in a
+ * constrained answer; end tokens come where it may end. Once per model, before its first grammar; `count` is the vocabulary size. */
+SA_API sa_status sa_model_set_vocabulary(sa_model* model, const uint8_t* bytes, size_t byte_count, const uint32_t* ends,
+                                         size_t count, const int32_t* end_tokens, size_t end_count);
+/* `numbers` are the rules as core/grammar/grammar.h lays them out. */
+SA_API sa_status sa_grammar_open(const sa_model* model, const int32_t* numbers, size_t count, sa_grammar** out);
+/* Sessions that it still constrains keep what they need. */
+SA_API void sa_grammar_close(sa_grammar* grammar);
+/* What may follow a text: `tokens` (vocabulary size / 32 words, rounded up; may be null) gets one bit per token that leaves a way
+ * to the end within `budget` tokens, itself counted. verdict: 0 no answer begins so, 1 one does, 2 it is one, 3 and nothing may follow.
+ * least: tokens to the end at most; -1: this vocabulary cannot reach it. */
+SA_API sa_status sa_grammar_follow(const sa_grammar* grammar, const uint8_t* text, size_t text_bytes, int32_t budget,
+                                   uint32_t* tokens, size_t word_count, int32_t* verdict, int32_t* least);
+/* From now on sa_session_sample picks only tokens with which the answer comes to its end within `budget` tokens besides the end token,
+ * and moves past the token it picked. Fails when the budget is less than the shortest answer. Null: no constraint. */
+SA_API sa_status sa_session_constrain(sa_session* session, const sa_grammar* grammar, int32_t budget);
+/* complete: 1 when the constrained answer is whole and nothing but the end may follow. */
+SA_API sa_status sa_session_is_complete(const sa_session* session, int32_t* complete);
 
 /* ---- quantizer ---- */
 

@@ -5,12 +5,18 @@
 
 #include "backends/cpu/cpu_backend.h"
 #include "core/c_api.h"
+#include "core/grammar/token_automaton.h"
 #include "core/model.h"
 
 struct sa_model {
   std::unique_ptr<shiftadd::Model> model;
   shiftadd::Precision precision;
   shiftadd::KvType kv_type;
+  std::unique_ptr<shiftadd::Vocabulary> vocabulary;  // for grammars
+};
+
+struct sa_grammar {
+  shiftadd::TokenAutomaton* automaton;  // shared with the sessions that it constrains
 };
 
 namespace shiftadd {

@@ -39,15 +39,17 @@ double Sampler::next_uniform() {
   return static_cast<double>(result >> 11) * 0x1p-53;
 }
 
-bool Sampler::is_greedy(const Sampling& sampling) {
-  return in_range(sampling) && sampling.repetition_penalty == 1 &&
-         (sampling.temperature < kGreedyTemperature || sampling.top_k == 1);
+bool Sampler::is_greedy(const Sampling& sampling) { return sampling.temperature < kGreedyTemperature || sampling.top_k == 1; }
+
+bool Sampler::takes_largest(const Sampling& sampling) {
+  return in_range(sampling) && sampling.repetition_penalty == 1 && is_greedy(sampling);
 }
 
 Status Sampler::sample(std::span<const float> logits, std::span<const int32_t> recent, const Sampling& sampling,
-                       int32_t* token) {
+                       std::span<const uint32_t> allowed, int32_t* token) {
   if (!in_range(sampling)) return invalid_argument("a sampling option is out of range");
-  if (is_greedy(sampling)) {
+  if (!allowed.empty() && allowed.size() != (logits.size() + 31) / 32) return invalid_argument("the mask of tokens has the wrong size");
+  if (takes_largest(sampling) && allowed.empty()) {
     *token = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
     return ok_status();
   }
@@ -61,11 +63,15 @@ Status Sampler::sample(std::span<const float> logits, std::span<const int32_t> r
           logit > 0 ? logit / sampling.repetition_penalty : logit * sampling.repetition_penalty;
     }
   }
+  if (!allowed.empty()) {
+    std::erase_if(candidates_, [&](const Candidate& candidate) { return (allowed[static_cast<size_t>(candidate.token) >> 5] >> (candidate.token & 31) & 1) == 0; });
+    if (candidates_.empty()) return invalid_argument("no token is allowed");
+  }
   const auto likelier = [](const Candidate& a, const Candidate& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.token < b.token);
   };
   const Candidate best = *std::min_element(candidates_.begin(), candidates_.end(), likelier);
-  if (sampling.temperature < kGreedyTemperature || sampling.top_k == 1) {
+  if (is_greedy(sampling)) {
     *token = best.token;
     return ok_status();
   }

@@ -23,11 +23,14 @@ class Sampler {
  public:
   explicit Sampler(uint64_t seed = 0) { this->seed(seed); }
   void seed(uint64_t seed);
-  // Whether the most likely token is taken, with no random number and no look at the recent ones; options in range.
-  static bool is_greedy(const Sampling& sampling);
-  // `logits` are finite; `recent` are the tokens so far, the latest last.
+  // `logits` are finite; `recent` are the tokens so far, the latest last. `allowed` has one bit per token, at least one of
+  // them 1; empty: all are.
   Status sample(std::span<const float> logits, std::span<const int32_t> recent, const Sampling& sampling,
-                int32_t* token);
+                std::span<const uint32_t> allowed, int32_t* token);
+  // Takes the most likely token, without a random number.
+  static bool is_greedy(const Sampling& sampling);
+  // The same, and nothing but the logits decides; options in range.
+  static bool takes_largest(const Sampling& sampling);
 
  private:
   double next_uniform();  // [0, 1)

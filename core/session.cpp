@@ -133,16 +133,44 @@ Status Session::prefill_logits(std::span<const int32_t> tokens, std::span<float>
 
 Status Session::sample(const Sampling& sampling, int32_t* token) {
   if (!has_logits_) return invalid_argument("there are no logits to sample from: read some tokens first");
-  if (Sampler::is_greedy(sampling)) {
-    *token = largest_;
-    return ok_status();
+  return constraint_ != nullptr ? sample_constrained(sampling, token) : sample_free(sampling, token);
+}
+
+Status Session::sample_free(const Sampling& sampling, int32_t* token) {
+  if (!Sampler::takes_largest(sampling)) return sampler_.sample(host_logits(), tokens_, sampling, {}, token);
+  *token = largest_;
+  return ok_status();
+}
+
+Status Session::sample_constrained(const Sampling& sampling, int32_t* token) {
+  SHIFTADD_TRY(constraint_->prepare());
+  bool allowed = false;
+  if (Sampler::is_greedy(sampling)) {  // mostly the likeliest token is allowed, and one token is checked much sooner than all
+    SHIFTADD_TRY(sample_free(sampling, token));
+    SHIFTADD_TRY(constraint_->allows(*token, &allowed));
   }
-  return sampler_.sample(host_logits(), tokens_, sampling, token);
+  if (!allowed) {
+    std::span<const uint32_t> mask;
+    SHIFTADD_TRY(constraint_->mask(&mask));
+    SHIFTADD_TRY(sampler_.sample(host_logits(), tokens_, sampling, mask, token));
+  }
+  return constraint_->advance(*token);
+}
+
+Status Session::constrain(TokenAutomaton* automaton, uint32_t budget) {
+  constraint_ = nullptr;
+  if (automaton == nullptr) return ok_status();
+  if (automaton->vocabulary().size() != model_.spec().vocabulary_size) return invalid_argument("the grammar belongs to another vocabulary");
+  auto constraint = std::make_unique<Constraint>(automaton);
+  SHIFTADD_TRY(constraint->begin(budget));
+  constraint_ = std::move(constraint);
+  return ok_status();
 }
 
 Status Session::decode_draft(int32_t token, std::span<const int32_t> draft, int32_t* out, int32_t* count,
                              Cancel cancel) {
   const size_t rows = draft.size() + 1, vocabulary = model_.spec().vocabulary_size;
+  if (constraint_ != nullptr) return unsupported("a constrained answer takes no drafts");
   if (draft.size() > kMaxDraft) return invalid_argument("a draft has at most " + std::to_string(kMaxDraft) + " tokens");
   if (rows > context_size() - position())
     return invalid_argument(std::to_string(rows) + " tokens do not fit: " + std::to_string(position()) + " of " +

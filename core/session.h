@@ -7,6 +7,7 @@
 #include <span>
 #include <vector>
 
+#include "core/grammar/constraint.h"
 #include "core/model.h"
 #include "core/sampler.h"
 #include "core/transformer.h"
@@ -39,7 +40,12 @@ class Session {
   Status append(std::span<const int32_t> tokens, Cancel cancel);
   // The same, and writes the logits of every token: tokens x vocabulary size.
   Status prefill_logits(std::span<const int32_t> tokens, std::span<float> out, Cancel cancel);
+  // With a constraint: one of the tokens that it allows, and moves it past that token.
   Status sample(const Sampling& sampling, int32_t* token);
+  // From now on at most `budget` sampled tokens, besides the end token, that make a text of the automaton. Null ends that.
+  Status constrain(TokenAutomaton* automaton, uint32_t budget);
+  // The constrained answer is whole: nothing may follow.
+  bool is_complete() const { return constraint_ != nullptr && constraint_->complete(); }
   // Appends `token` and as many of the draft (at most kMaxDraft) as greedy sampling picks too; out[0 .. *count - 1] are
   // the accepted tokens and the one after them.
   Status decode_draft(int32_t token, std::span<const int32_t> draft, int32_t* out, int32_t* count, Cancel cancel);
@@ -55,6 +61,8 @@ class Session {
 
  private:
   explicit Session(const Model& model) : model_(model), transformer_(model) {}
+  Status sample_free(const Sampling& sampling, int32_t* token);
+  Status sample_constrained(const Sampling& sampling, int32_t* token);
   Status check_prefill(std::span<const int32_t> tokens) const;
   Status check_tokens(std::span<const int32_t> tokens) const;
   // Before a sequence becomes `length` long: when that crosses the model's rotary switch, reads all tokens again.
@@ -73,6 +81,7 @@ class Session {
   Transformer transformer_;
   KvCache cache_;
   Sampler sampler_;
+  std::unique_ptr<Constraint> constraint_;
   std::vector<int32_t> tokens_;
   std::vector<float> logits_, draft_logits_;
   bool has_logits_ = false, logits_on_host_ = false;

@@ -27,7 +27,7 @@ export const flavours = {
 /** The digest of all sources that a module is made from. */
 export function sourceKey() {
   const filesOf = (folder) => readdirSync(join(root, folder), { withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => `${folder}/${entry.name}`).sort();
-  const folders = ['core', 'backends/cpu', 'backends/wasm', 'backends/wasm/src', 'backends/wasm/cpp'];
+  const folders = ['core', 'core/grammar', 'backends/cpu', 'backends/wasm', 'backends/wasm/src', 'backends/wasm/cpp'];
   return contentKey(root, [...folders.flatMap(filesOf), 'scripts/build-wasm.mjs']);
 }
 

@@ -4,8 +4,14 @@ use std::{env, path::PathBuf, process::Command};
 
 const SOURCES: &[&str] = &[
     "core/c_api.cpp",
+    "core/c_api_grammar.cpp",
     "core/divergence.cpp",
     "core/gguf_blocks.cpp",
+    "core/grammar/automaton.cpp",
+    "core/grammar/constraint.cpp",
+    "core/grammar/grammar.cpp",
+    "core/grammar/token_automaton.cpp",
+    "core/grammar/vocabulary.cpp",
     "core/model.cpp",
     "core/model_spec.cpp",
     "core/packed_matrix.cpp",

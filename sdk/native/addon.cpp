@@ -86,6 +86,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   auto* constructors = new Constructors();
   constructors->model = Napi::Persistent(ModelObject::define(env));
   constructors->session = Napi::Persistent(SessionObject::define(env));
+  constructors->grammar = Napi::Persistent(GrammarObject::define(env));
   constructors->quantizer = Napi::Persistent(QuantizerObject::define(env));
   constructors->tuner = Napi::Persistent(TunerObject::define(env));
   env.SetInstanceData(constructors);

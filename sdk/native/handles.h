@@ -32,6 +32,12 @@ inline std::vector<int32_t> tokens_of(const Napi::Value& value) {
   return std::vector<int32_t>(array.Data(), array.Data() + array.ElementLength());
 }
 
+inline std::vector<uint8_t> bytes_of(const Napi::Value& value) {
+  if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_uint8_array) return {};
+  const Napi::Uint8Array array = value.As<Napi::Uint8Array>();
+  return std::vector<uint8_t>(array.Data(), array.Data() + array.ElementLength());
+}
+
 inline std::vector<int8_t> signs_of(const Napi::Value& value) {
   if (!value.IsTypedArray() || value.As<Napi::TypedArray>().TypedArrayType() != napi_int8_array) return {};
   const Napi::Int8Array array = value.As<Napi::Int8Array>();
@@ -53,18 +59,20 @@ struct Owned {
   bool closing = false;
 };
 using SessionState = Owned<sa_session, sa_session_close>;
+using GrammarState = Owned<sa_grammar, sa_grammar_close>;
 using QuantizerState = Owned<sa_quantizer, sa_quantizer_close>;
 using TunerState = Owned<sa_tuner, sa_tuner_close>;
 
 struct ModelState : Owned<sa_model, sa_model_close> {
   std::vector<std::weak_ptr<SessionState>> sessions;
+  std::vector<std::weak_ptr<GrammarState>> grammars;
   std::vector<std::weak_ptr<QuantizerState>> quantizers;
   std::vector<std::weak_ptr<TunerState>> tuners;
   std::shared_ptr<JobQueue> queue;
 };
 
 struct Constructors {
-  Napi::FunctionReference model, session, quantizer, tuner;
+  Napi::FunctionReference model, session, grammar, quantizer, tuner;
 };
 
 template <class State>
@@ -92,7 +100,7 @@ inline Napi::Value resolved(Napi::Env env) {
   return done.Promise();
 }
 
-// Closes a session, quantizer or tuner behind the calls that are queued on it.
+// Closes a session, grammar, quantizer or tuner behind the calls that are queued on it.
 template <class State>
 Napi::Value close_handle(Napi::Env env, Napi::Object owner, const std::shared_ptr<State>& state, JobQueue& queue) {
   if (state == nullptr || state->closing) return resolved(env);

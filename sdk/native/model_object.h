@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "sdk/native/grammar_object.h"
 #include "sdk/native/handles.h"
 #include "sdk/native/quantizer_object.h"
 #include "sdk/native/session_object.h"
@@ -16,6 +17,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   static Napi::Function define(Napi::Env env) {
     return DefineClass(env, "EngineModel",
                        {InstanceMethod<&ModelObject::describe>("describe"), InstanceMethod<&ModelObject::open_session>("openSession"),
+                        InstanceMethod<&ModelObject::set_vocabulary>("setVocabulary"), InstanceMethod<&ModelObject::open_grammar>("openGrammar"),
                         InstanceMethod<&ModelObject::open_quantizer>("openQuantizer"),
                         InstanceMethod<&ModelObject::open_tuner>("openTuner"),
                         InstanceMethod<&ModelObject::rotated>("rotated"),
@@ -63,6 +65,46 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
       SessionObject* wrapper = Napi::ObjectWrap<SessionObject>::Unwrap(object);
       wrapper->model = model;
       wrapper->state = session;
+      wrapper->vocabulary = vocabulary;
+      return object;
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value set_vocabulary(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    const Napi::Object object = info[0].IsObject() ? info[0].As<Napi::Object>() : Napi::Object::New(env);
+    std::vector<uint32_t> ends;
+    if (const Napi::Value value = object.Get("ends"); value.IsTypedArray() && value.As<Napi::TypedArray>().TypedArrayType() == napi_uint32_array) {
+      const Napi::Uint32Array array = value.As<Napi::Uint32Array>();
+      ends.assign(array.Data(), array.Data() + array.ElementLength());
+    }
+    if (ends.empty()) {
+      make_error(env, 1, "a vocabulary needs bytes, ends and endTokens").ThrowAsJavaScriptException();
+      return env.Undefined();
+    }
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, bytes = bytes_of(object.Get("bytes")), ends = std::move(ends), end_tokens = tokens_of(object.Get("endTokens"))](const int32_t*) {
+      return sa_model_set_vocabulary(model->handle, bytes.data(), bytes.size(), ends.data(), ends.size(), end_tokens.data(), end_tokens.size());
+    };
+    return state->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value open_grammar(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto grammar = std::make_shared<GrammarState>();
+    remember(state->grammars, grammar);
+    auto job = make_job(env, Value(), state);
+    job->work = [model = state, grammar, numbers = tokens_of(info[0])](const int32_t*) {
+      static constexpr int32_t kNone = 0;
+      return sa_grammar_open(model->handle, numbers.data() ? numbers.data() : &kNone, numbers.size(), &grammar->handle);
+    };
+    job->result = [model = state, grammar, vocabulary = vocabulary](Napi::Env env) -> Napi::Value {
+      Napi::Object object = env.GetInstanceData<Constructors>()->grammar.New({});
+      if (object.IsEmpty()) return env.Undefined();  // the environment is going away
+      GrammarObject* wrapper = Napi::ObjectWrap<GrammarObject>::Unwrap(object);
+      wrapper->model = model;
+      wrapper->state = grammar;
       wrapper->vocabulary = vocabulary;
       return object;
     };
@@ -164,6 +206,8 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     state->closing = true;
     for (const auto& weak : state->sessions)
       if (auto session = weak.lock()) session->closing = true;
+    for (const auto& weak : state->grammars)
+      if (auto grammar = weak.lock()) grammar->closing = true;
     for (const auto& weak : state->quantizers)
       if (auto quantizer = weak.lock()) quantizer->closing = true;
     for (const auto& weak : state->tuners)
@@ -172,6 +216,8 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     job->work = [state = state](const int32_t*) {
       for (const auto& weak : state->sessions)
         if (auto session = weak.lock()) session->close();
+      for (const auto& weak : state->grammars)
+        if (auto grammar = weak.lock()) grammar->close();
       for (const auto& weak : state->quantizers)
         if (auto quantizer = weak.lock()) quantizer->close();
       for (const auto& weak : state->tuners)

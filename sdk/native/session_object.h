@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "sdk/native/grammar_object.h"
 #include "sdk/native/handles.h"
 
 namespace shiftadd {
@@ -30,6 +31,8 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
                         InstanceMethod<&SessionObject::sample>("sample"),
                         InstanceMethod<&SessionObject::decode>("decode"), InstanceMethod<&SessionObject::rewind>("rewind"),
                         InstanceMethod<&SessionObject::decode_draft>("decodeDraft"),
+                        InstanceMethod<&SessionObject::constrain>("constrain"),
+                        InstanceMethod<&SessionObject::is_complete>("isComplete"),
                         InstanceMethod<&SessionObject::logits>("logits"), InstanceMethod<&SessionObject::evaluate>("evaluate"),
                         InstanceMethod<&SessionObject::close>("close")});
   }
@@ -125,6 +128,38 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
       return tokens;
     };
     return model->queue->run(env, std::move(job), info[2]);
+  }
+  Napi::Value constrain(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    std::shared_ptr<GrammarState> grammar;
+    if (info[0].IsObject()) {
+      const Napi::Object object = info[0].As<Napi::Object>();
+      if (!object.InstanceOf(env.GetInstanceData<Constructors>()->grammar.Value())) {
+        make_error(env, 1, "constrain expects a grammar or null").ThrowAsJavaScriptException();
+        return env.Undefined();
+      }
+      GrammarObject* wrapper = Napi::ObjectWrap<GrammarObject>::Unwrap(object);
+      if (!usable(env, wrapper->state, false)) return env.Undefined();
+      if (wrapper->model != model) {
+        make_error(env, 1, "the grammar belongs to another model").ThrowAsJavaScriptException();
+        return env.Undefined();
+      }
+      grammar = wrapper->state;
+    }
+    const int32_t budget = info[1].IsNumber() ? info[1].As<Napi::Number>().Int32Value() : 0;
+    auto job = make_job(env, Value(), state);
+    job->work = [state = state, grammar, budget](const int32_t*) {
+      return sa_session_constrain(state->handle, grammar == nullptr ? nullptr : grammar->handle, budget);
+    };
+    return model->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value is_complete(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, true)) return env.Undefined();
+    int32_t complete = 0;
+    sa_session_is_complete(state->handle, &complete);
+    return Napi::Boolean::New(env, complete != 0);
   }
   Napi::Value rewind(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();

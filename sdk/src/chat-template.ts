@@ -21,7 +21,7 @@ export class ChatTemplate {
 
   /** `source` is parsed at first use, so that a model whose template is broken still loads. */
   constructor(
-    private readonly source: string | null,
+    readonly source: string | null,
     private readonly specialTokens: Record<string, string>,
   ) {}
 

@@ -123,6 +123,13 @@ export interface EngineSession {
    * too. Returns the accepted tokens and the one after them, which is not appended: what single steps would give.
    */
   decodeDraft(token: number, draft: Int32Array, cancel?: CancelFlag): Promise<Int32Array>;
+  /**
+   * From now on `sample` and `decode` pick only tokens with which the answer is one of the grammar within `budget` tokens besides
+   * the end token. Rejects when the shortest answer is longer. Null: no constraint.
+   */
+  constrain(grammar: EngineGrammar | null, budget: number): Promise<void>;
+  /** The constrained answer is whole, and nothing but the end may follow. */
+  isComplete(): boolean;
   /** Forgets everything after the first `position` tokens; the logits are gone until the next prefill. */
   rewind(position: number): void;
   /** The logits of the last position, one per vocabulary entry. */
@@ -130,6 +137,31 @@ export interface EngineSession {
   /** Rewinds to 0 and returns `tokens.length - 1` natural log-probabilities: of token i + 1 after tokens 0..i. */
   evaluate(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array>;
   /** Waits for a running call, then frees the memory. Idempotent. */
+  close(): Promise<void>;
+}
+
+/** The bytes of all tokens of a model: those of token i end at ends[i]. */
+export interface EngineVocabulary {
+  bytes: Uint8Array;
+  ends: Uint32Array;
+  /** Tokens that end an answer. */
+  endTokens: Int32Array;
+}
+
+/** What a grammar says about the beginning of an answer. */
+export interface EngineFollow {
+  /** No answer begins so; one does; it is one; it is one and nothing may follow. */
+  verdict: 'refused' | 'open' | 'accepted' | 'final';
+  /** Tokens to the end, at most; -1 where the vocabulary cannot reach it. */
+  least: number;
+  /** One bit per token that may come next and leaves a way to the end within the budget. */
+  tokens: Uint32Array;
+}
+
+/** The form of an answer, for any number of sessions. */
+export interface EngineGrammar {
+  follow(text: Uint8Array, budget: number): Promise<EngineFollow>;
+  /** Sessions that it still constrains keep what they need. Idempotent. */
   close(): Promise<void>;
 }
 
@@ -244,6 +276,10 @@ export interface EngineTuner {
 export interface EngineModel {
   describe(): EngineModelInfo;
   openSession(contextSize: number): Promise<EngineSession>;
+  /** Once, before the first grammar. */
+  setVocabulary(vocabulary: EngineVocabulary): Promise<void>;
+  /** `numbers` are laid out as `core/grammar/grammar.h` says. */
+  openGrammar(numbers: Int32Array): Promise<EngineGrammar>;
   /** `tokens` holds windows x window ids. The model must be dense. */
   openQuantizer(tokens: Int32Array, windows: number, window: number): Promise<EngineQuantizer>;
   /** The model must be dense. */
@@ -255,7 +291,7 @@ export interface EngineModel {
   rotated(rotation: { size: number; signs: Int8Array; matrix: Int8Array }, role: number, layer: number, count: number): Promise<Uint16Array>;
   /** Bytes per second at which the weight files can be read with the model's threads. */
   measureRead(): Promise<number>;
-  /** Closes its sessions, quantizers and tuners, waits for running calls, then frees the memory. Idempotent. */
+  /** Closes its sessions, grammars, quantizers and tuners, waits for running calls, then frees the memory. Idempotent. */
   close(): Promise<void>;
 }
 

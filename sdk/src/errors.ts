@@ -25,6 +25,8 @@ export type ErrorCode =
   | 'ERR_WORKER'
   | 'ERR_HUB'
   | 'ERR_HUB_ACCESS'
+  | 'ERR_UNSUPPORTED_SCHEMA'
+  | 'ERR_SCHEMA_BUDGET'
   | 'ERR_CANCELLED';
 
 /** Every failure that is not a wrong argument: a stable `code`, a sentence that names the fix, and its `cause`. */

@@ -4,6 +4,10 @@ import { ShiftAddError, fromEngine, isEngineCancel } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { PromptLookup } from './prompt-lookup.js';
 import { Run, noEnergy, type FinishReason, type GenerationResult, type RunControls } from './run.js';
+import type { Json } from './checkpoint/json-file.js';
+import type { AnswerForm } from './structured/answer-forms.js';
+import { schemaGrammar } from './structured/schema-grammar.js';
+import type { SchemaSource } from './structured/schema-source.js';
 import { StopStrings } from './stop-strings.js';
 
 /** How the next token is chosen. */
@@ -32,6 +36,11 @@ export interface GenerateOptions extends SamplingOptions {
    * answer repeats its prompt. Default false.
    */
   promptLookup?: boolean;
+  /**
+   * The answer is JSON that this schema accepts, whatever the model and `maxTokens`; the result has its value as `json`. A JSON
+   * schema, or a schema object that tells its own. Not with `stop` or `promptLookup`.
+   */
+  schema?: SchemaSource;
   /** Aborting rejects with the signal's reason within one step. */
   signal?: AbortSignal;
   /** Puts the begin token in front of a text prompt where the tokenizer does so. Default true. */
@@ -44,17 +53,27 @@ export interface GenerateOptions extends SamplingOptions {
 const leastTemperature = 1e-6;
 const repetitionWindow = 64;
 
+/** A grammar, made when the run starts unless the model has it already. */
+export interface FormPlan {
+  key: string;
+  compile: () => Int32Array;
+}
+
 export interface GenerationPlan {
   /** Computed when the run starts, so that its failure rejects the run. */
   prompt: () => number[];
   /** The text continues the prompt, so that a leading space belongs to it. */
   continuation: boolean;
   options: GenerateOptions;
+  /** The form of the answer, where it has one. */
+  form?: FormPlan | undefined;
   contextSize: number;
   /** A session that holds the first `reused` tokens of the prompt, fewer than all. */
   acquire: (prompt: number[]) => Promise<{ session: EngineSession; reused: number }>;
   /** Called once per `acquire`; `held` are the tokens the session holds now, null when that is not certain. */
   release: (session: EngineSession, held: number[] | null) => Promise<void>;
+  /** Makes the result of a whole answer into that of the run. */
+  read?: (result: GenerationResult) => GenerationResult;
   /** Called once at the very end, before anyone who awaits the run goes on; null when the run fails. */
   ended?: (result: GenerationResult | null) => void;
 }
@@ -70,6 +89,26 @@ export interface StartedRun {
   run: Run;
   /** Ends the run, which rejects with this error. */
   close: (error: Error) => void;
+}
+
+/** The form that a schema gives an answer, and its value read from the text. ERR_UNSUPPORTED_SCHEMA when the run starts. */
+export function schemaForm(schema: Json): FormPlan {
+  return { key: `schema ${schemaText(schema)}`, compile: () => schemaGrammar(schema) };
+}
+
+/** With a schema, the value of a whole answer. */
+export function withJson(result: GenerationResult): GenerationResult {
+  return result.finishReason === 'stop' ? { ...result, json: JSON.parse(result.text) as unknown } : result;
+}
+
+/** A key of a schema: the order of properties counts. */
+export function schemaText(schema: Json): string {
+  try {
+    return JSON.stringify(schema);
+  } catch (error) {
+    if (error instanceof RangeError) throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', 'The schema nests too deeply.', error);
+    throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', `The schema is no JSON: ${(error as Error).message}`, error);
+  }
 }
 
 export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
@@ -93,6 +132,7 @@ export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
     let result: GenerationResult | null = null;
     try {
       result = await measured(core, () => generate(core, plan, controls, ending));
+      if (result.finishReason === 'stop' && plan.read !== undefined) result = plan.read(result);
       return result;
     } catch (error) {
       if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
@@ -116,6 +156,12 @@ async function measured(core: ModelCore, run: () => Promise<GenerationResult>): 
   return { ...result, energy, memory: { ...result.memory, growth } };
 }
 
+/** TypeError for options that an answer of a given form cannot keep. */
+export function checkFormOptions({ stop, promptLookup }: GenerateOptions): void {
+  if (stop !== undefined && stop.length > 0) throw new TypeError('Expected no stop texts together with a schema or a demanded tool call: they would cut the answer');
+  if (promptLookup === true) throw new TypeError('Expected no promptLookup together with a schema or a demanded tool call: guesses would not keep to it');
+}
+
 /** Throws when the run was ended by signal or close; true when the reader left. */
 function hasLeft(ending: Ending): boolean {
   if (ending.why === 'signal' || ending.why === 'closed') throw ending.reason;
@@ -134,13 +180,23 @@ async function generate(
   core.checkOpen();
   const prompt = plan.prompt();
   checkPrompt(core, prompt, plan.contextSize);
-  const work = new Work(core, plan, prompt, controls, ending, started);
-  if (plan.options.maxTokens === 0) return work.result(null, 'length');
-  const { session, reused } = await plan.acquire(prompt);
+  const form = plan.form === undefined ? null : await core.forms.open(plan.form.key, plan.form.compile);
   try {
-    return work.result(session, await work.run(session, reused));
+    hasLeft(ending);
+    return await carryOut(plan, new Work(core, plan, prompt, controls, ending, started, form));
   } finally {
-    await plan.release(session, work.held(session, reused));
+    if (form !== null) await core.forms.release(form);
+  }
+}
+
+async function carryOut(plan: GenerationPlan, task: Work): Promise<GenerationResult> {
+  if (plan.options.maxTokens === 0) return task.result(null, 'length');
+  const { session, reused } = await plan.acquire(task.prompt);
+  try {
+    return task.result(session, await task.run(session, reused));
+  } finally {
+    await task.endForm(session);
+    await plan.release(session, task.held(session, reused));
   }
 }
 
@@ -177,17 +233,28 @@ class Work {
   constructor(
     private readonly core: ModelCore,
     private readonly plan: GenerationPlan,
-    private readonly prompt: number[],
+    readonly prompt: number[],
     private readonly controls: RunControls,
     private readonly ending: Ending,
     private readonly started: number,
+    private readonly form: AnswerForm | null,
   ) {
     const { stop } = plan.options;
     this.stops = new StopStrings(typeof stop === 'string' ? [stop] : (stop ?? []));
+    if (form === null || form.least <= this.budget()) return;
+    throw new ShiftAddError(
+      'ERR_SCHEMA_BUDGET',
+      `The shortest answer that the schema accepts has up to ${form.least} tokens, but only ${this.budget()} are left. Raise maxTokens, or make room in the context.`,
+    );
+  }
+
+  /** Tokens that can be generated, the end token not counted. The last needs no place in the context. */
+  private budget(): number {
+    return Math.min(this.plan.options.maxTokens ?? Infinity, this.plan.contextSize - this.prompt.length + 1);
   }
 
   async run(session: EngineSession, reused: number): Promise<FinishReason> {
-    const { options, contextSize } = this.plan;
+    const { options } = this.plan;
     const sampling = engineSampling(options);
     const stream = this.core.tokenizer.stream({ continuation: this.plan.continuation });
     if (hasLeft(this.ending)) return 'aborted';
@@ -201,6 +268,7 @@ class Work {
     this.computed = rest.length;
     const now = performance.now();
     this.promptMs = now - this.started;
+    if (this.form !== null) await session.constrain(this.form.grammar, this.budget());
     let token = await this.step('Sampling', () => session.sample(sampling));
     this.firstTokenMs = performance.now() - this.started;
     let finish: FinishReason = 'aborted';
@@ -213,8 +281,11 @@ class Work {
       this.generated.push(token);
       this.unsent.push(token);
       if (this.show(stream.push(token))) return 'stop';
-      // The last token needs no place in the context: nothing follows it.
-      if (this.generated.length === options.maxTokens || this.prompt.length + this.generated.length > contextSize) {
+      if (this.form !== null && session.isComplete()) {
+        finish = 'stop';
+        break;
+      }
+      if (this.generated.length === this.budget()) {
         finish = 'length';
         break;
       }
@@ -253,6 +324,17 @@ class Work {
       ready.push(...tokens);
       return ready.shift()!;
     };
+  }
+
+  /** The next turn of the session is free again. */
+  async endForm(session: EngineSession): Promise<void> {
+    if (this.form === null) return;
+    try {
+      await session.constrain(null, 0);
+    } catch (error) {
+      // A session that cannot be used any more; `held` finds that out too, and then it is not used again.
+      if (!this.core.closed) throw fromEngine(error, 'Ending the schema');
+    }
   }
 
   /** The tokens that the session holds, accepted ones behind the end dropped; null when the engine does not agree. */

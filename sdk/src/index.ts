@@ -13,6 +13,8 @@ export type { KvType, Precision } from './engine.js';
 export type { Chat, ChatOptions, SendOptions } from './chat.js';
 export type { ChatMessage, RenderOptions } from './chat-template.js';
 export type { GenerateOptions, SamplingOptions } from './generate.js';
+export type { SchemaSource, StandardJsonSchema } from './structured/schema-source.js';
+export type { ToolCall, ToolChoice, ToolDefinition } from './tools/tools.js';
 export type { EnergyUse, FinishReason, GenerationResult, MemoryGrowth, MemoryUse, Run, TextChunk, Timings, Usage } from './run.js';
 export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evaluate.js';
 export type { BenchmarkCase, BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from './benchmark.js';

@@ -6,12 +6,14 @@ import type { Measure } from './measure.js';
 import type { LoadedWeights } from './model-bytes.js';
 import type { BackendInfo } from './model.js';
 import type { MemoryUse } from './run.js';
+import { AnswerForms } from './structured/answer-forms.js';
 import type { Tokenizer } from './tokenizer.js';
 
 export class ModelCore {
   closed = false;
   /** Ends what is running, each with ERR_CLOSED. */
   readonly running = new Set<() => void>();
+  readonly forms: AnswerForms;
 
   constructor(
     readonly engineModel: EngineModel,
@@ -26,7 +28,9 @@ export class ModelCore {
     readonly weights: LoadedWeights,
     /** Null unless generations are to be measured. */
     readonly measure: Measure | null,
-  ) {}
+  ) {
+    this.forms = new AnswerForms(engineModel, tokenizer, endIds, vocabularySize);
+  }
 
   /** ERR_CLOSED once the model is closed. */
   checkOpen(): void {

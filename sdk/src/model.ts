@@ -11,7 +11,7 @@ import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import type { EnergyRecorder } from './devices/energy-meter.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
-import { startRun, type GenerateOptions } from './generate.js';
+import { checkFormOptions, schemaForm, startRun, withJson, type GenerateOptions } from './generate.js';
 import { Measure } from './measure.js';
 import { checkMemory } from './memory-check.js';
 import { loadedWeights, type LoadedWeights } from './model-bytes.js';
@@ -20,6 +20,7 @@ import { buildModelSpec } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import type { Run } from './run.js';
+import { readSchemaSource } from './structured/schema-source.js';
 import { selectBackend, type BackendAttempt, type BackendName, type SelectedBackend } from './select-backend.js';
 import { evaluateTaskItems, type TaskItem, type TaskOptions, type TaskResult } from './tasks.js';
 import { Tokenizer } from './tokenizer.js';
@@ -130,12 +131,15 @@ export class Model {
       throw new TypeError(`Expected a text or token ids for prompt but received ${show(prompt)}`);
     }
     const checked = readOptions<GenerateOptions>(generateRules, options, 'generate');
+    const schema = checked.schema === undefined ? undefined : readSchemaSource(checked.schema);
+    if (schema !== undefined) checkFormOptions(checked);
     const encode = (text: string): number[] =>
       core.tokenizer.encode(text, { addSpecialTokens: checked.addSpecialTokens!, parseSpecial: checked.parseSpecial! });
     return startRun(core, {
       prompt: () => (typeof prompt === 'string' ? encode(prompt) : Array.from(prompt)),
       continuation: true,
       options: checked,
+      ...(schema === undefined ? {} : { form: schemaForm(schema), read: withJson }),
       contextSize: core.contextSize,
       acquire: async (tokens) => {
         // No more than this run can fill.

@@ -10,7 +10,7 @@ export type Rule =
   | { kind: 'text'; initial?: string }
   | { kind: 'texts'; initial?: string[] }
   | { kind: 'choice'; among: readonly string[]; initial?: string }
-  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'recorder'; initial?: undefined };
+  | { kind: 'signal' | 'callback' | 'address' | 'object' | 'objects' | 'recorder' | 'schema' | 'tool-choice'; initial?: undefined };
 
 export type RuleTable = Readonly<Record<string, Rule>>;
 
@@ -23,6 +23,7 @@ const signal: Rule = { kind: 'signal' };
 const callback: Rule = { kind: 'callback' };
 const object: Rule = { kind: 'object' };
 const objects: Rule = { kind: 'objects' };
+const schema: Rule = { kind: 'schema' };
 
 /** The largest context that is opened unless one is asked for: its key/value cache must fit ordinary machines. */
 export const defaultContextSize = 4096;
@@ -59,6 +60,7 @@ export const generateRules = {
   maxTokens: integer(0, 2 ** 31 - 1), // default: until the context is full
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
+  schema,
   signal,
   addSpecialTokens: flag(true),
   parseSpecial: flag(true),
@@ -69,6 +71,9 @@ export const sendRules = {
   maxTokens: integer(0, 2 ** 31 - 1),
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
+  schema,
+  tools: objects,
+  toolChoice: { kind: 'tool-choice' } as Rule,
   signal,
 } as const;
 
@@ -242,6 +247,12 @@ function checkValue(name: string, rule: Rule, value: unknown): unknown {
       return value;
     case 'recorder':
       if (value !== null && !isRecorder(value)) throw wrong('an energy recorder or null');
+      return value;
+    case 'tool-choice':
+      return value; // with the tools, in sdk/src/tools
+    case 'schema':
+      // Some libraries' schemas are functions.
+      if ((typeof value !== 'object' && typeof value !== 'function') || value === null || Array.isArray(value)) throw wrong('a JSON schema or a schema object');
       return value;
     case 'objects':
       if (!Array.isArray(value) || !value.every((entry) => typeof entry === 'object' && entry !== null)) throw wrong('a list of objects');

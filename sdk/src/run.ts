@@ -1,5 +1,6 @@
 /** A running generation: an async iterable of text, and promises of the whole. Generation starts at once. */
 import type { BackendInfo } from './model.js';
+import type { ToolCall } from './tools/tools.js';
 
 /** A piece of text that is final. */
 export interface TextChunk {
@@ -9,7 +10,8 @@ export interface TextChunk {
   tokens: number[];
 }
 
-export type FinishReason = 'stop' | 'length' | 'aborted';
+/** 'toolCalls': the answer is calls of tools, whose results are to be sent. */
+export type FinishReason = 'stop' | 'length' | 'aborted' | 'toolCalls';
 
 export interface Usage {
   promptTokens: number;
@@ -76,6 +78,10 @@ export interface GenerationResult {
   /** The generated ids, without the end token. */
   tokens: number[];
   finishReason: FinishReason;
+  /** With a schema: the value of the whole answer. Not there when the run was left early. */
+  json?: unknown;
+  /** With finishReason 'toolCalls'. The text then is what came before them. */
+  toolCalls?: ToolCall[];
   usage: Usage;
   timings: Timings;
   memory: MemoryUse;

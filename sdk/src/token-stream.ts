@@ -53,6 +53,14 @@ export class TokenDecoder {
     );
   }
 
+  /** What a token adds to a text, apart from what is stripped at its start; nothing for a special token. ERR_TOKENIZER. */
+  bytesOf(id: number): Uint8Array {
+    if (this.rules.separator !== '')
+      throw new ShiftAddError('ERR_TOKENIZER', 'This tokenizer puts spaces between its tokens, so that answers cannot be held to a schema.');
+    const { text, bytes } = this.piece(id, true);
+    return bytes ?? new TextEncoder().encode(text!);
+  }
+
   private piece(id: number, skipSpecial: boolean): Piece {
     const added = this.added.get(id);
     if (added !== undefined) return { text: added.special && skipSpecial ? '' : added.content, bytes: null };

@@ -7,6 +7,7 @@ import { makeTokenizer } from './bpe-merge.js';
 import { isJsonObject, type Json, type JsonObject } from './checkpoint/json-file.js';
 import type { TokenizerFiles } from './checkpoint/tokenizer-files.js';
 import { ShiftAddError } from './errors.js';
+import type { EngineVocabulary } from './engine.js';
 import { letEventsRun } from './event-loop.js';
 import { show } from './options.js';
 import { SpecialText } from './special-text.js';
@@ -168,6 +169,24 @@ export class Tokenizer {
       text += stream.push(id);
     }
     return text + stream.end();
+  }
+
+  /**
+   * The bytes of the first `size` tokens, for constrained answers; none for special tokens and ids without a token. ERR_TOKENIZER for
+   * a tokenizer whose text is more than its tokens' bytes.
+   */
+  vocabulary(size: number, endIds: number[]): EngineVocabulary {
+    const parts: Uint8Array[] = [];
+    const ends = new Uint32Array(size);
+    let count = 0;
+    for (let id = 0; id < size; id++) {
+      const bytes = this.decoder.bytesOf(id);
+      parts.push(bytes);
+      ends[id] = count += bytes.length;
+    }
+    const bytes = new Uint8Array(count);
+    parts.forEach((part, id) => bytes.set(part, ends[id]! - part.length));
+    return { bytes, ends, endTokens: Int32Array.from(endIds.filter((id) => id < size)) };
   }
 
   /** An incremental detokeniser. */

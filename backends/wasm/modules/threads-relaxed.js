@@ -247,6 +247,13 @@ export function append(session, tokens) {
 }
 
 /**
+ * @param {number} grammar
+ */
+export function close_grammar(grammar) {
+    wasm.close_grammar(grammar);
+}
+
+/**
  * @param {number} model
  */
 export function close_model(model) {
@@ -258,6 +265,19 @@ export function close_model(model) {
  */
 export function close_session(session) {
     wasm.close_session(session);
+}
+
+/**
+ * `grammar` 0: no constraint.
+ * @param {number} session
+ * @param {number} grammar
+ * @param {number} budget
+ */
+export function constrain(session, grammar, budget) {
+    const ret = wasm.constrain(session, grammar, budget);
+    if (ret[1]) {
+        throw takeFromExternrefTable0(ret[0]);
+    }
 }
 
 /**
@@ -320,6 +340,26 @@ export function evaluate(session, tokens) {
 }
 
 /**
+ * The verdict, the tokens to the end and the words of the mask, in this order.
+ * @param {number} grammar
+ * @param {Uint8Array} text
+ * @param {number} budget
+ * @param {number} vocabulary
+ * @returns {Uint32Array}
+ */
+export function follow_grammar(grammar, text, budget, vocabulary) {
+    const ptr0 = passArray8ToWasm0(text, wasm.__wbindgen_malloc);
+    const len0 = WASM_VECTOR_LEN;
+    const ret = wasm.follow_grammar(grammar, ptr0, len0, budget, vocabulary);
+    if (ret[3]) {
+        throw takeFromExternrefTable0(ret[2]);
+    }
+    var v2 = getArrayU32FromWasm0(ret[0], ret[1]).slice();
+    wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
+    return v2;
+}
+
+/**
  * The instruction set that `isa` names, or the one that is chosen without.
  * @param {string | null} [isa]
  * @returns {string}
@@ -343,6 +383,18 @@ export function instruction_set(isa) {
     } finally {
         wasm.__wbindgen_free(deferred3_0, deferred3_1, 1);
     }
+}
+
+/**
+ * @param {number} session
+ * @returns {boolean}
+ */
+export function is_complete(session) {
+    const ret = wasm.is_complete(session);
+    if (ret[2]) {
+        throw takeFromExternrefTable0(ret[1]);
+    }
+    return ret[0] !== 0;
 }
 
 /**
@@ -374,6 +426,21 @@ export function logits(session, vocabulary) {
     var v1 = getArrayF32FromWasm0(ret[0], ret[1]).slice();
     wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
     return v1;
+}
+
+/**
+ * @param {number} model
+ * @param {Int32Array} numbers
+ * @returns {number}
+ */
+export function open_grammar(model, numbers) {
+    const ptr0 = passArray32ToWasm0(numbers, wasm.__wbindgen_malloc);
+    const len0 = WASM_VECTOR_LEN;
+    const ret = wasm.open_grammar(model, ptr0, len0);
+    if (ret[2]) {
+        throw takeFromExternrefTable0(ret[1]);
+    }
+    return ret[0] >>> 0;
 }
 
 /**
@@ -511,6 +578,25 @@ export function seed(session, seed) {
 }
 
 /**
+ * @param {number} model
+ * @param {Uint8Array} bytes
+ * @param {Uint32Array} ends
+ * @param {Int32Array} end_tokens
+ */
+export function set_vocabulary(model, bytes, ends, end_tokens) {
+    const ptr0 = passArray8ToWasm0(bytes, wasm.__wbindgen_malloc);
+    const len0 = WASM_VECTOR_LEN;
+    const ptr1 = passArray32ToWasm0(ends, wasm.__wbindgen_malloc);
+    const len1 = WASM_VECTOR_LEN;
+    const ptr2 = passArray32ToWasm0(end_tokens, wasm.__wbindgen_malloc);
+    const len2 = WASM_VECTOR_LEN;
+    const ret = wasm.set_vocabulary(model, ptr0, len0, ptr1, len1, ptr2, len2);
+    if (ret[1]) {
+        throw takeFromExternrefTable0(ret[0]);
+    }
+}
+
+/**
  * @returns {number}
  */
 export function version() {
@@ -578,6 +664,11 @@ function getArrayI32FromWasm0(ptr, len) {
     return getInt32ArrayMemory0().subarray(ptr / 4, ptr / 4 + len);
 }
 
+function getArrayU32FromWasm0(ptr, len) {
+    ptr = ptr >>> 0;
+    return getUint32ArrayMemory0().subarray(ptr / 4, ptr / 4 + len);
+}
+
 let cachedDataViewMemory0 = null;
 function getDataViewMemory0() {
     if (cachedDataViewMemory0 === null || cachedDataViewMemory0.buffer !== wasm.memory.buffer) {
@@ -637,6 +728,13 @@ function isLikeNone(x) {
 function passArray32ToWasm0(arg, malloc) {
     const ptr = malloc(arg.length * 4, 4) >>> 0;
     getUint32ArrayMemory0().set(arg, ptr / 4);
+    WASM_VECTOR_LEN = arg.length;
+    return ptr;
+}
+
+function passArray8ToWasm0(arg, malloc) {
+    const ptr = malloc(arg.length * 1, 1) >>> 0;
+    getUint8ArrayMemory0().set(arg, ptr / 1);
     WASM_VECTOR_LEN = arg.length;
     return ptr;
 }

@@ -41,9 +41,16 @@ export function allocate(bytes: number): number;
 
 export function append(session: number, tokens: Int32Array): void;
 
+export function close_grammar(grammar: number): void;
+
 export function close_model(model: number): void;
 
 export function close_session(session: number): void;
+
+/**
+ * `grammar` 0: no constraint.
+ */
+export function constrain(session: number, grammar: number, budget: number): void;
 
 export function decode_draft(session: number, token: number, draft: Int32Array): Int32Array;
 
@@ -54,9 +61,16 @@ export function describe_session(session: number): SessionInfo;
 export function evaluate(session: number, tokens: Int32Array): Float32Array;
 
 /**
+ * The verdict, the tokens to the end and the words of the mask, in this order.
+ */
+export function follow_grammar(grammar: number, text: Uint8Array, budget: number, vocabulary: number): Uint32Array;
+
+/**
  * The instruction set that `isa` names, or the one that is chosen without.
  */
 export function instruction_set(isa?: string | null): string;
+
+export function is_complete(session: number): boolean;
 
 /**
  * Works for the models of other threads and never returns.
@@ -69,6 +83,8 @@ export function lend_thread(): void;
 export function lent_threads(): number;
 
 export function logits(session: number, vocabulary: number): Float32Array;
+
+export function open_grammar(model: number, numbers: Int32Array): number;
 
 /**
  * `addresses` and `sizes` say where the files of `paths` are in this memory; they stay there until the model is closed.
@@ -93,6 +109,8 @@ export function rewind(session: number, position: number): void;
 export function sample(session: number, temperature: number, top_k: number, top_p: number, min_p: number, repetition_penalty: number, repetition_window: number): number;
 
 export function seed(session: number, seed: bigint): void;
+
+export function set_vocabulary(model: number, bytes: Uint8Array, ends: Uint32Array, end_tokens: Int32Array): void;
 
 export function version(): number;
 
@@ -124,23 +142,28 @@ export interface InitOutput {
     readonly __wbg_set_sessioninfo_scratch_bytes: (a: number, b: number) => void;
     readonly allocate: (a: number) => number;
     readonly append: (a: number, b: number, c: number) => [number, number];
+    readonly close_grammar: (a: number) => void;
     readonly close_model: (a: number) => void;
     readonly close_session: (a: number) => void;
+    readonly constrain: (a: number, b: number, c: number) => [number, number];
     readonly decode_draft: (a: number, b: number, c: number, d: number) => [number, number, number, number];
     readonly describe_model: (a: number) => [number, number, number];
     readonly describe_session: (a: number) => [number, number, number];
     readonly evaluate: (a: number, b: number, c: number) => [number, number, number, number];
     readonly failure_message: (a: number) => [number, number];
+    readonly follow_grammar: (a: number, b: number, c: number, d: number, e: number) => [number, number, number, number];
     readonly instruction_set: (a: number, b: number) => [number, number, number, number];
+    readonly is_complete: (a: number) => [number, number, number];
     readonly lend_thread: () => void;
     readonly lent_threads: () => number;
     readonly logits: (a: number, b: number) => [number, number, number, number];
     readonly modelinfo_isa: (a: number) => [number, number];
+    readonly open_grammar: (a: number, b: number, c: number) => [number, number, number];
     readonly open_model: (a: number, b: number, c: number, d: number, e: number, f: number, g: number, h: number, i: number, j: number, k: number, l: number, m: number) => [number, number, number];
+    readonly open_session: (a: number, b: number) => [number, number, number];
     readonly shiftadd_rust_alloc: (a: number, b: number) => number;
     readonly shiftadd_rust_alloc_zeroed: (a: number, b: number) => number;
     readonly shiftadd_rust_free: (a: number) => void;
-    readonly open_session: (a: number, b: number) => [number, number, number];
     readonly prefill: (a: number, b: number, c: number) => [number, number];
     readonly prefill_logits: (a: number, b: number, c: number, d: number) => [number, number, number, number];
     readonly read_files: (a: number) => [number, number, number];
@@ -148,6 +171,7 @@ export interface InitOutput {
     readonly rewind: (a: number, b: number) => [number, number];
     readonly sample: (a: number, b: number, c: number, d: number, e: number, f: number, g: number) => [number, number, number];
     readonly seed: (a: number, b: bigint) => [number, number];
+    readonly set_vocabulary: (a: number, b: number, c: number, d: number, e: number, f: number, g: number) => [number, number];
     readonly start: () => void;
     readonly version: () => number;
     readonly memory: WebAssembly.Memory;

@@ -81,6 +81,12 @@ extern "C" {
     fn sa_session_prefill_logits(session: Handle, tokens: *const i32, count: usize, out: *mut f32, out_count: usize, cancel: *const i32) -> i32;
     fn sa_session_sample(session: Handle, sampling: *const Sampling, token: *mut i32) -> i32;
     fn sa_session_decode_draft(session: Handle, token: i32, draft: *const i32, count: usize, tokens: *mut i32, produced: *mut i32, cancel: *const i32) -> i32;
+    fn sa_session_constrain(session: Handle, grammar: Handle, budget: i32) -> i32;
+    fn sa_session_is_complete(session: Handle, complete: *mut i32) -> i32;
+    fn sa_model_set_vocabulary(model: Handle, bytes: *const u8, byte_count: usize, ends: *const u32, count: usize, end_tokens: *const i32, end_count: usize) -> i32;
+    fn sa_grammar_open(model: Handle, numbers: *const i32, count: usize, out: *mut Handle) -> i32;
+    fn sa_grammar_close(grammar: Handle);
+    fn sa_grammar_follow(grammar: Handle, text: *const u8, text_bytes: usize, budget: i32, tokens: *mut u32, word_count: usize, verdict: *mut i32, least: *mut i32) -> i32;
     fn sa_session_rewind(session: Handle, position: i32) -> i32;
     fn sa_session_logits(session: Handle, out: *mut f32, count: usize) -> i32;
     fn sa_session_evaluate(session: Handle, tokens: *const i32, count: usize, log_probabilities: *mut f32, cancel: *const i32) -> i32;
@@ -267,6 +273,47 @@ pub fn decode_draft(session: usize, token: i32, draft: &[i32]) -> Result<Vec<i32
     check(unsafe { sa_session_decode_draft(session as Handle, token, draft.as_ptr(), draft.len(), tokens.as_mut_ptr(), &mut produced, NEVER) })?;
     tokens.truncate(produced as usize);
     Ok(tokens)
+}
+
+/// `grammar` 0: no constraint.
+#[wasm_bindgen]
+pub fn constrain(session: usize, grammar: usize, budget: i32) -> Result<(), Failure> {
+    check(unsafe { sa_session_constrain(session as Handle, grammar as Handle, budget) })
+}
+
+#[wasm_bindgen]
+pub fn is_complete(session: usize) -> Result<bool, Failure> {
+    let mut complete = 0;
+    check(unsafe { sa_session_is_complete(session as Handle, &mut complete) })?;
+    Ok(complete != 0)
+}
+
+#[wasm_bindgen]
+pub fn set_vocabulary(model: usize, bytes: &[u8], ends: &[u32], end_tokens: &[i32]) -> Result<(), Failure> {
+    check(unsafe { sa_model_set_vocabulary(model as Handle, bytes.as_ptr(), bytes.len(), ends.as_ptr(), ends.len(), end_tokens.as_ptr(), end_tokens.len()) })
+}
+
+#[wasm_bindgen]
+pub fn open_grammar(model: usize, numbers: &[i32]) -> Result<usize, Failure> {
+    let mut grammar: Handle = std::ptr::null_mut();
+    check(unsafe { sa_grammar_open(model as Handle, numbers.as_ptr(), numbers.len(), &mut grammar) })?;
+    Ok(grammar as usize)
+}
+
+#[wasm_bindgen]
+pub fn close_grammar(grammar: usize) {
+    unsafe { sa_grammar_close(grammar as Handle) }
+}
+
+/// The verdict, the tokens to the end and the words of the mask, in this order.
+#[wasm_bindgen]
+pub fn follow_grammar(grammar: usize, text: &[u8], budget: i32, vocabulary: usize) -> Result<Vec<u32>, Failure> {
+    let mut out = vec![0u32; 2 + vocabulary.div_ceil(32)];
+    let (mut verdict, mut least) = (0, 0);
+    check(unsafe { sa_grammar_follow(grammar as Handle, text.as_ptr(), text.len(), budget, out.as_mut_ptr().add(2), out.len() - 2, &mut verdict, &mut least) })?;
+    out[0] = verdict as u32;
+    out[1] = least as u32;
+    Ok(out)
 }
 
 #[wasm_bindgen]

@@ -1,6 +1,7 @@
 /** A model in a worker, as the page sees it: what `Model` offers, with promises where an answer has to come back. */
 import type { BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from '../benchmark.js';
 import type { ChatOptions, SendOptions } from '../chat.js';
+import { readTurns } from '../chat-turns.js';
 import type { ChatMessage } from '../chat-template.js';
 import type { EvaluateOptions, EvaluateResult } from '../evaluate.js';
 import { ShiftAddError } from '../errors.js';
@@ -11,6 +12,7 @@ import { chatRules, generateRules, loadRules, readOptions, sendRules, show } fro
 import type { Run } from '../run.js';
 import type { CacheState } from './model-store.js';
 import type { LoadedModel, MemoryOfWorker } from './protocol.js';
+import { sendableOptions } from './sendable-options.js';
 import { sendableSource, type ModelSource } from './sources.js';
 import { WorkerLink } from './worker-link.js';
 
@@ -93,7 +95,7 @@ export class BrowserModel {
     const isTokens = typeof prompt === 'object' && prompt !== null && typeof prompt.length === 'number';
     if (typeof prompt !== 'string' && !isTokens) throw new TypeError(`Expected a text or token ids for prompt but received ${show(prompt)}`);
     const { signal, ...rest } = readOptions<GenerateOptions>(generateRules, options, 'generate');
-    return this.#link.run({ method: 'generate', prompt: typeof prompt === 'string' ? prompt : Array.from(prompt), options: rest }, signal);
+    return this.#link.run({ method: 'generate', prompt: typeof prompt === 'string' ? prompt : Array.from(prompt), options: sendableOptions(rest) }, signal);
   }
 
   /** As `Model.createChat`. */
@@ -158,7 +160,7 @@ export class BrowserChat {
     this.#first = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
     this.#history = this.#first;
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
-    this.#ready = link.call({ method: 'createChat', chat: id, options: given });
+    this.#ready = link.call({ method: 'createChat', chat: id, options: sendableOptions<ChatOptions & { schema?: never }>(given) });
     this.#ready.catch(() => undefined); // the first turn rejects with it
   }
 
@@ -168,12 +170,12 @@ export class BrowserChat {
   }
 
   /** As `Chat.send`. */
-  send(text: string, options?: SendOptions): Run {
-    if (typeof text !== 'string') throw new TypeError(`Expected a string for text but received ${show(text)}`);
+  send(message: string | ChatMessage | ChatMessage[], options?: SendOptions): Run {
+    const messages = readTurns(message);
     // Only what was given: the rest are the chat's own defaults.
     readOptions<SendOptions>(sendRules, options, 'send');
     const { signal, ...rest } = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined)) as SendOptions;
-    return this.#link.run({ method: 'send', chat: this.#id, text, options: rest }, signal, (history) => (this.#history = history));
+    return this.#link.run({ method: 'send', chat: this.#id, messages, options: sendableOptions(rest) }, signal, (history) => (this.#history = history));
   }
 
   /** Forgets the history except the system message. ERR_BUSY while a turn runs. */

@@ -40,7 +40,7 @@ type Sendable<T> = Omit<T, 'signal' | 'onProgress'>;
 export type Request =
   | { method: 'load'; source: SentSource; options: WorkerLoadOptions }
   | { method: 'createChat'; chat: number; options: Sendable<ChatOptions> }
-  | { method: 'send'; chat: number; text: string; options: Sendable<SendOptions> }
+  | { method: 'send'; chat: number; messages: ChatMessage[]; options: Sendable<SendOptions> }
   | { method: 'reset'; chat: number }
   | { method: 'closeChat'; chat: number }
   | { method: 'generate'; prompt: string | number[]; options: Sendable<GenerateOptions> }

@@ -98,7 +98,7 @@ async function answer(id: number, request: Request): Promise<unknown> {
       chats.set(request.chat, loaded().createChat(request.options));
       return null;
     case 'send':
-      return followAbortable(id, (signal) => chatOf(request.chat).send(request.text, { ...request.options, signal }));
+      return followAbortable(id, (signal) => chatOf(request.chat).send(request.messages, { ...request.options, signal }));
     case 'reset':
       return chatOf(request.chat).reset();
     case 'closeChat': {

@@ -1,6 +1,8 @@
 /** `shiftadd chat`: one answer, or a conversation on a terminal. */
+import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
-import type { Model, Run, SendOptions } from '../index.js';
+import { fromFileSystem } from '../errors.js';
+import type { Model, Run, SchemaSource, SendOptions } from '../index.js';
 import { type Rule, samplingRules, sendRules } from '../options.js';
 import { converse } from './chat-interactive.js';
 import { UsageError, defineCommand, engineOptions, given, outputOptions, seedOption } from './command.js';
@@ -33,6 +35,7 @@ export const chat = defineCommand({
     'repetition-penalty': { rule: { ...(samplingRules.repetitionPenalty as NumberRule), initial: sampling.repetitionPenalty }, value: 'X', help: 'makes the latest tokens less likely; 1 is off' },
     'prompt-lookup': { rule: { kind: 'flag', initial: false }, help: 'guess tokens from earlier text; the same answer, sooner where it repeats the prompt. Needs --temperature 0 and --repetition-penalty 1' },
     stop: { rule: { kind: 'text' }, value: 'TEXT', repeatable: true, help: 'end the answer before this text' },
+    schema: { rule: { kind: 'text' }, value: 'FILE', help: 'a JSON schema that the answer keeps to; takes no --stop and no --prompt-lookup' },
     context: { rule: { kind: 'integer', least: 1, most: 2 ** 31 - 1 }, value: 'N', help: 'tokens that the conversation can hold', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
     ...seedOption,
     ...engineOptions,
@@ -42,6 +45,7 @@ export const chat = defineCommand({
     { command: 'shiftadd chat', does: 'chat with the embedded model' },
     { command: 'shiftadd chat --prompt "What is the capital of France?" --max-tokens 48 --seed 1', does: 'one answer, the same every time' },
     { command: 'shiftadd chat ./my-model --system "Answer in one sentence." < question.txt', does: 'one answer to a file' },
+    { command: 'shiftadd chat --prompt "Describe a person." --schema person.json', does: 'an answer that the JSON schema accepts' },
     { command: 'shiftadd chat --prompt "Name three rivers." --json', does: 'the answer with counts, times and memory' },
   ],
   async run(call) {
@@ -52,6 +56,9 @@ export const chat = defineCommand({
     if (interactive && values.raw) throw new UsageError('--raw needs --prompt or text on standard input', 'chat');
     if (values.raw && values.system !== undefined) throw new UsageError('--raw takes no --system: there is no template to put it in', 'chat');
     if (prompt === '') throw new UsageError('chat needs --prompt or text on standard input', 'chat');
+    if (interactive && values.schema !== undefined) throw new UsageError('--schema needs --prompt or text on standard input', 'chat');
+    if (values.schema !== undefined && (values.stop.length > 0 || values['prompt-lookup'])) throw new UsageError('--schema takes no --stop and no --prompt-lookup', 'chat');
+    const schema = values.schema === undefined ? undefined : await readSchemaFile(values.schema);
     const options: SendOptions = {
       ...given({
         maxTokens: values['max-tokens'],
@@ -69,13 +76,27 @@ export const chat = defineCommand({
     try {
       const settings = { ...given({ system: values.system }), ...options };
       if (prompt === undefined) await converse(model, settings, terminal);
-      else if (values.raw) await show(model.generate(prompt, { ...options, signal }), model, terminal);
-      else await show(model.createChat(settings).send(prompt, { signal }), model, terminal);
+      else if (values.raw) await show(model.generate(prompt, { ...options, ...given({ schema }), signal }), model, terminal);
+      else await show(model.createChat(settings).send(prompt, { ...given({ schema }), signal }), model, terminal);
     } finally {
       await model.close();
     }
   },
 });
+
+async function readSchemaFile(path: string): Promise<SchemaSource> {
+  const source = await readFile(path, 'utf8').catch((error: unknown) => {
+    throw fromFileSystem(error, path, 'Name a file with a JSON schema.');
+  });
+  let schema: unknown;
+  try {
+    schema = JSON.parse(source);
+  } catch (error) {
+    throw new UsageError(`${path} is no JSON: ${(error as Error).message}`, 'chat');
+  }
+  if (typeof schema !== 'object' || schema === null || Array.isArray(schema)) throw new UsageError(`${path} holds no JSON schema, which is an object`, 'chat');
+  return schema as SchemaSource;
+}
 
 async function show(run: Run, model: Model, terminal: Terminal): Promise<void> {
   if (terminal.json) return terminal.document({ model: { name: model.info.name, path: model.path }, ...(await run.result()) });

@@ -7,6 +7,8 @@ import type {
   CancelFlag,
   Engine,
   EngineDevice,
+  EngineFollow,
+  EngineGrammar,
   EngineModel,
   EngineModelInfo,
   EngineModelOptions,
@@ -15,6 +17,7 @@ import type {
   EngineSession,
   EngineSessionInfo,
   EngineTuner,
+  EngineVocabulary,
   KvType,
   Precision,
 } from '../engine.js';
@@ -95,6 +98,7 @@ export class WasmEngine implements Engine {
 class WasmModel implements EngineModel {
   private readonly info: EngineModelInfo;
   private readonly sessions = new Set<WasmSession>();
+  private readonly grammars = new Set<WasmGrammar>();
   private isClosed = false;
 
   constructor(
@@ -126,6 +130,19 @@ class WasmModel implements EngineModel {
     return session;
   }
 
+  async setVocabulary({ bytes, ends, endTokens }: EngineVocabulary): Promise<void> {
+    this.checkOpen();
+    this.instance.call((glue) => glue.set_vocabulary(this.handle, bytes, ends, endTokens));
+  }
+
+  async openGrammar(numbers: Int32Array): Promise<EngineGrammar> {
+    this.checkOpen();
+    const handle = this.instance.call((glue) => glue.open_grammar(this.handle, numbers)) >>> 0;
+    const grammar = new WasmGrammar(this.instance, handle, this.vocabulary, () => this.grammars.delete(grammar));
+    this.grammars.add(grammar);
+    return grammar;
+  }
+
   openQuantizer(): Promise<EngineQuantizer> {
     return Promise.reject(engineError('unsupported', onlyNative));
   }
@@ -153,12 +170,44 @@ class WasmModel implements EngineModel {
     if (this.isClosed) return;
     this.isClosed = true;
     await Promise.all([...this.sessions].map((session) => session.close()));
+    await Promise.all([...this.grammars].map((grammar) => grammar.close()));
     if (!this.instance.isBroken) this.instance.call((glue) => glue.close_model(this.handle));
     for (const block of this.blocks) this.instance.release(block);
   }
 
   private checkOpen(): void {
     if (this.isClosed) throw engineError('invalid_argument', 'this object is closed');
+  }
+}
+
+const verdicts = ['refused', 'open', 'accepted', 'final'] as const;
+
+class WasmGrammar implements EngineGrammar {
+  private isClosed = false;
+
+  constructor(
+    private readonly instance: WasmInstance,
+    private readonly handle: number,
+    private readonly vocabulary: number,
+    private readonly onClose: () => void,
+  ) {}
+
+  /** For `constrain`; throws when the grammar is closed. */
+  get openHandle(): number {
+    if (this.isClosed) throw engineError('invalid_argument', 'this object is closed');
+    return this.handle;
+  }
+
+  async follow(text: Uint8Array, budget: number): Promise<EngineFollow> {
+    const words = this.instance.call((glue) => glue.follow_grammar(this.openHandle, text, budget, this.vocabulary));
+    return { verdict: verdicts[words[0]!]!, least: words[1]! | 0, tokens: words.slice(2) };
+  }
+
+  async close(): Promise<void> {
+    if (this.isClosed) return;
+    this.isClosed = true;
+    if (!this.instance.isBroken) this.instance.call((glue) => glue.close_grammar(this.handle));
+    this.onClose();
   }
 }
 
@@ -218,6 +267,18 @@ class WasmSession implements EngineSession {
       this.instance.call((glue) => glue.prefill(this.handle, Int32Array.of(token)));
       return this.sampleNow(sampling);
     });
+  }
+
+  constrain(grammar: EngineGrammar | null, budget: number): Promise<void> {
+    return this.queue(async () => {
+      const handle = grammar === null ? 0 : (grammar as WasmGrammar).openHandle;
+      this.instance.call((glue) => glue.constrain(this.handle, handle, budget));
+    });
+  }
+
+  isComplete(): boolean {
+    this.checkIdle();
+    return this.instance.call((glue) => glue.is_complete(this.handle));
   }
 
   decodeDraft(token: number, draft: Int32Array, cancel?: CancelFlag): Promise<Int32Array> {

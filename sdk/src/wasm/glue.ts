@@ -57,6 +57,13 @@ export interface WasmGlue {
     repetitionWindow: number,
   ): number;
   decode_draft(session: number, token: number, draft: Int32Array): Int32Array;
+  constrain(session: number, grammar: number, budget: number): void;
+  is_complete(session: number): boolean;
+  set_vocabulary(model: number, bytes: Uint8Array, ends: Uint32Array, endTokens: Int32Array): void;
+  open_grammar(model: number, numbers: Int32Array): number;
+  close_grammar(grammar: number): void;
+  /** The verdict, the tokens to the end and the words of the mask. */
+  follow_grammar(grammar: number, text: Uint8Array, budget: number, vocabulary: number): Uint32Array;
   rewind(session: number, position: number): void;
   logits(session: number, vocabulary: number): Float32Array;
   evaluate(session: number, tokens: Int32Array): Float32Array;
