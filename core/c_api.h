@@ -29,7 +29,7 @@ typedef struct sa_grammar sa_grammar;
 typedef struct sa_quantizer sa_quantizer;
 typedef struct sa_tuner sa_tuner;
 
-enum { SA_API_VERSION = 1 };
+enum { SA_API_VERSION = 2 };
 SA_API int32_t sa_version(void);
 SA_API const char* sa_last_error(void);
 

@@ -269,7 +269,9 @@ class CudaBackend final : public Backend {
 
   void add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) override {
     settle();
-    const CudaAddress sums = results_.reserve(size_t{columns} * columns * sizeof(float));
+    const size_t bytes = size_t{columns} * columns * sizeof(float);
+    const CudaAddress sums = results_.reserve(bytes);
+    device_->clear(sums, bytes);  // tiles below the diagonal are not computed
     const size_t tiles = blocks_of(columns, 16);
     device_->launch(gram_, {tiles, tiles}, kThreads, x.data, rows, columns, pointer_to<float>(sums));
     std::vector<float> host(size_t{columns} * columns);

@@ -5,7 +5,7 @@ import type { Engine } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { nativeAddonCandidates } from './native-path.js';
 
-const apiVersion = 1;
+const apiVersion = 2;
 
 let loaded: Engine | null = null;
 

@@ -51,7 +51,7 @@ function checkCancel(cancel: CancelFlag | undefined): void {
 const onlyNative = 'the WebAssembly backend only runs models; quantize with the backend cpu';
 
 export class WasmEngine implements Engine {
-  readonly version = 1;
+  readonly version = 2;
 
   constructor(private readonly platform: WasmPlatform) {}
 
