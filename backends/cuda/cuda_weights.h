@@ -66,8 +66,11 @@ struct ProductPlan {
 // `tiles`: of all matrices of the launch, which have the same k_warps.
 ProductPlan plan_product(const shiftadd_cuda::Packed& matrix, uint32_t tiles, int multiprocessors);
 
-// From so many tokens on the product for many takes less time: few tokens read the weights once for four of them.
-constexpr uint32_t kManyTokens = 9;
+// Whether the product for many tokens takes less time than reading the weights once for every four; their bits are the same. Its blocks
+// have many tokens, so that few tokens need many tiles to fill a GPU (benchmarks/results/2026-11-27-cuda-h100.md).
+inline bool is_worth_prefill(uint32_t tokens, uint32_t tiles) {
+  return tokens >= 48 || (tokens >= 12 && uint64_t{tokens} * tiles >= 6500);
+}
 
 // How a product with many tokens is laid over the GPU. Its bits are those of the ProductPlan; this decides only the time.
 struct PrefillPlan {

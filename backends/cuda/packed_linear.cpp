@@ -91,7 +91,10 @@ void PackedLinear::multiply_part(Part part, const ProductPlan& plan, const Linea
 
 void PackedLinear::multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const PackedInput& input,
                                    uint32_t rows, Part part, float* residual) {
-  if (rows >= many_ && input.norm == nullptr && input.activation == nullptr && residual == nullptr)
+  uint32_t tiles = 0;
+  for (const LinearCall& call : calls) tiles += packed_of(call)->tiles;
+  const bool plain = input.norm == nullptr && input.activation == nullptr && residual == nullptr;
+  if (plain && (many_from_ > 0 ? rows >= many_from_ : is_worth_prefill(rows, tiles)))
     return multiply_many(calls, plan, input.x, rows, part);
   const uint32_t columns = packed_of(calls[0])->columns, planes = packed_of(calls[0])->plane_count;
   size_t units_of_one = 0;

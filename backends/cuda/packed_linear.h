@@ -47,7 +47,7 @@ class PackedLinear {
   // the rounded input that is there.
   enum class Part { both, input, product };
   void multiply_part(Part part, const ProductPlan& plan, const LinearCall& call, Buffer x, uint32_t rows);
-  void many_from(uint32_t tokens) { many_ = tokens; }  // instead of kManyTokens
+  void many_from(uint32_t tokens) { many_from_ = tokens; }  // instead of is_worth_prefill
 
  private:
   void multiply_packed(std::span<const LinearCall> calls, const ProductPlan& plan, const PackedInput& input, uint32_t rows, Part part,
@@ -61,7 +61,7 @@ class PackedLinear {
     CudaFunction one, wide, four;
   } products_[shiftadd_cuda::kMaxPlanes];
   CudaFunction prepare_many_, prefill_[2];  // narrow, wide
-  uint32_t many_ = kManyTokens;
+  uint32_t many_from_ = 0;
 };
 
 }  // namespace shiftadd

@@ -1,7 +1,7 @@
 // Time of packed products on a GPU against reading the same bytes, in one process: a graph of launches over as many copies
 // of the weights as the caches do not hold, replayed; medians of several replays.
 //
-//   cuda_bench [--planes 2,3,4] [--group-rows 0] [--group-columns 8] [--tokens 1] [--many-from 9] [--layouts 0]
+//   cuda_bench [--planes 2,3,4] [--group-rows 0] [--group-columns 8] [--tokens 1] [--many-from 0] [--layouts 0]
 //              [--megabytes 240] [--shape ROWSxCOLUMNS]...
 //
 // --group-rows 0: an eighth of the matrix; --layouts 1: tries other layouts than the backend's too. Prints one JSON line per
@@ -10,7 +10,7 @@
 //   the best of several launch shapes; fraction, product_fraction: read_us divided by them; resident_us: us with one copy,
 //   which the caches may hold;
 //   tokens_per_second: as if the model were this matrix; teraops: 8-bit multiplications and additions that the product for
-//   many tokens (--many-from) does in product_us, peak_share: of what the integer matrix unit can do at the highest clock, 0
+//   many tokens (--many-from N: from N on, 0: as the backend does) does in product_us, peak_share: of what the integer matrix unit can do at the highest clock, 0
 //   where that is not known or the product is the one for few tokens. Launches overlap as in a model (backends/cuda/device.cuh), those that read too. On the emulated
 //   device of the tests (device: "emulation") all times are made up.
 #include <algorithm>
@@ -36,7 +36,7 @@ struct Options {
   std::vector<uint32_t> planes = {2, 3, 4};
   uint32_t group_rows = 0, group_columns = 8, tokens = 1;
   size_t megabytes = 240;  // all copies together: several times the caches of any GPU of today
-  uint32_t many_from = kManyTokens;
+  uint32_t many_from = 0;
   bool layouts = false;
   std::vector<std::pair<uint32_t, uint32_t>> shapes;
 };
@@ -171,8 +171,9 @@ bool run(CudaDevice& device, uint32_t rows, uint32_t columns, uint32_t planes, c
       return false;
     }
     // Each sign takes part in two operations with the high and two with the low byte of an activation.
+    const bool many = options.many_from > 0 ? options.tokens >= options.many_from : is_worth_prefill(options.tokens, copies[0]->packed()->tiles);
     const double operations = 4.0 * rows * columns * planes * options.tokens;
-    const double teraops = options.tokens < options.many_from ? 0 : operations / product / 1e6;
+    const double teraops = !many ? 0 : operations / product / 1e6;
     const double peak = operations_per_clock(device.capability()) * device.multiprocessors() * device.kilohertz() / 1e9;
     std::printf("{\"device\": \"%s\", \"rows\": %u, \"columns\": %u, \"planes\": %u, \"group_rows\": %u, \"group_columns\": %u, "
                 "\"tokens\": %u, \"tile_warps\": %u, \"k_warps\": %u, \"wide\": %s, \"usual\": %s, \"bytes\": %zu, \"us\": %.3f, "
