@@ -256,19 +256,20 @@ DEVICE void multiply_tile(const PackedCalls& calls) {
 }
 
 // One token: 80 registers let three blocks of 8 warps share a multiprocessor, 64 four (_wide), which pays where the blocks are more
-// than one wave (benchmarks/results/2026-11-27-cuda-h100.md). Four tokens need what there is.
-#define PACKED_PRODUCT(planes) \
-  KERNEL REGISTERS(80) packed_product_##planes##_1(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
-  KERNEL REGISTERS(64) packed_product_##planes##_wide(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
+// than one wave, even where a few registers spill (benchmarks/results/2026-11-27-cuda-h100.md). Products with more than four planes
+// keep what they need.
+#define PACKED_PRODUCT(planes, registers, wide_registers) \
+  KERNEL REGISTERS(registers) packed_product_##planes##_1(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
+  KERNEL REGISTERS(wide_registers) packed_product_##planes##_wide(PackedCalls calls) { multiply_tile<planes, 1>(calls); } \
   KERNEL LAUNCH_BOUNDS(512) packed_product_##planes##_4(PackedCalls calls) { multiply_tile<planes, kTokens>(calls); }
-PACKED_PRODUCT(1)
-PACKED_PRODUCT(2)
-PACKED_PRODUCT(3)
-PACKED_PRODUCT(4)
-PACKED_PRODUCT(5)
-PACKED_PRODUCT(6)
-PACKED_PRODUCT(7)
-PACKED_PRODUCT(8)
+PACKED_PRODUCT(1, 80, 64)
+PACKED_PRODUCT(2, 80, 64)
+PACKED_PRODUCT(3, 80, 64)
+PACKED_PRODUCT(4, 80, 64)
+PACKED_PRODUCT(5, 80, 80)
+PACKED_PRODUCT(6, 96, 96)
+PACKED_PRODUCT(7, 104, 104)
+PACKED_PRODUCT(8, 104, 104)
 
 // One thread makes one word of the device's planes from the file's blocks.
 KERNEL LAUNCH_BOUNDS(256) repack_planes(Repack repack) {
