@@ -165,7 +165,7 @@ struct SliceSum {
 // exp(score - largest) of positions lane, lane + 32, .. below `count`, zeros behind; by one warp. stride: between scores.
 DEVICE SliceSum weigh_scores(const float* scores, uint32 stride, uint32 count, float (&mine)[kSlice / kWarp]) {
   const uint32 lane = thread_index() % kWarp;
-  SliceSum total{scores[0], 0};
+  SliceSum total{float_of(0xff800000u), 0};
 #pragma unroll
   for (uint32 i = 0; i < kSlice / kWarp; ++i) {
     const uint32 p = lane + i * kWarp;
