@@ -12,6 +12,7 @@
 #include "backends/cpu/thread_pool.h"
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/cuda_weights.h"
+#include "backends/cuda/held_operations.h"
 #include "backends/cuda/packed_linear.h"
 #include "core/rotation.h"
 
@@ -297,29 +298,6 @@ class CudaBackend final : public Backend {
   }
 
  private:
-  // ---- held back until the next operation shows whether one launch can do both; see `settle` ----
-  struct HeldNorm {
-    const float* x;
-    uint32_t columns;
-    InputNorm norm;
-  };
-  struct HeldActivation {
-    float* gate;
-    size_t count;
-    InputActivation activation;
-  };
-  struct HeldProduct {  // of one row
-    LinearCall call;
-    const float* x = nullptr;
-    std::optional<HeldNorm> norm;
-    std::optional<HeldActivation> activation;
-  };
-  struct HeldRotation {
-    float* x;
-    uint32_t rows, heads, head_size, size;
-    const float* angles;
-  };
-
   void launch_norm(uint32_t rows) {
     const auto& [x, columns, norm] = *held_norm_;
     device_->launch(normalize_, {rows}, kThreads, x, norm.gain, norm.bias, norm.out, columns, norm.centered, norm.epsilon);

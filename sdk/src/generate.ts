@@ -4,9 +4,8 @@ import { ShiftAddError, fromEngine, isEngineCancel } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { PromptLookup } from './prompt-lookup.js';
 import { Run, noEnergy, type FinishReason, type GenerationResult, type RunControls } from './run.js';
-import type { Json } from './checkpoint/json-file.js';
 import type { AnswerForm } from './structured/answer-forms.js';
-import { schemaGrammar } from './structured/schema-grammar.js';
+import type { FormPlan } from './structured/form-plan.js';
 import type { SchemaSource } from './structured/schema-source.js';
 import { StopStrings } from './stop-strings.js';
 
@@ -53,12 +52,6 @@ export interface GenerateOptions extends SamplingOptions {
 const leastTemperature = 1e-6;
 const repetitionWindow = 64;
 
-/** A grammar, made when the run starts unless the model has it already. */
-export interface FormPlan {
-  key: string;
-  compile: () => Int32Array;
-}
-
 export interface GenerationPlan {
   /** Computed when the run starts, so that its failure rejects the run. */
   prompt: () => number[];
@@ -89,26 +82,6 @@ export interface StartedRun {
   run: Run;
   /** Ends the run, which rejects with this error. */
   close: (error: Error) => void;
-}
-
-/** The form that a schema gives an answer, and its value read from the text. ERR_UNSUPPORTED_SCHEMA when the run starts. */
-export function schemaForm(schema: Json): FormPlan {
-  return { key: `schema ${schemaText(schema)}`, compile: () => schemaGrammar(schema) };
-}
-
-/** With a schema, the value of a whole answer. */
-export function withJson(result: GenerationResult): GenerationResult {
-  return result.finishReason === 'stop' ? { ...result, json: JSON.parse(result.text) as unknown } : result;
-}
-
-/** A key of a schema: the order of properties counts. */
-export function schemaText(schema: Json): string {
-  try {
-    return JSON.stringify(schema);
-  } catch (error) {
-    if (error instanceof RangeError) throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', 'The schema nests too deeply.', error);
-    throw new ShiftAddError('ERR_UNSUPPORTED_SCHEMA', `The schema is no JSON: ${(error as Error).message}`, error);
-  }
 }
 
 export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
@@ -154,12 +127,6 @@ async function measured(core: ModelCore, run: () => Promise<GenerationResult>): 
   const result = await run();
   const { energy, growth } = await measure.between(startMs, measure.now(), result.usage.completionTokens);
   return { ...result, energy, memory: { ...result.memory, growth } };
-}
-
-/** TypeError for options that an answer of a given form cannot keep. */
-export function checkFormOptions({ stop, promptLookup }: GenerateOptions): void {
-  if (stop !== undefined && stop.length > 0) throw new TypeError('Expected no stop texts together with a schema or a demanded tool call: they would cut the answer');
-  if (promptLookup === true) throw new TypeError('Expected no promptLookup together with a schema or a demanded tool call: guesses would not keep to it');
 }
 
 /** Throws when the run was ended by signal or close; true when the reader left. */

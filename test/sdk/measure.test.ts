@@ -35,8 +35,16 @@ t.test('the energy of a generation', async (t) => {
   t.equal(recorder.closed, 0, 'it stays open');
 });
 
-t.test('chats are measured too', async (t) => {
-  // The story model has no chat template: a failed turn gives its own error, not one of the meter.
+t.test('a turn of a chat is measured', async (t) => {
+  await using model = await loadModel(undefined, { measure: new KnownPower(5) });
+  const { energy, usage, timings } = await model.createChat().send('Hello', { maxTokens: 8 }).result();
+  t.equal(energy.meter, 'known');
+  t.ok(energy.joules! >= (5 * (timings.firstTokenMs! + timings.decodeMs)) / 1000, 'prompt and answer');
+  t.equal(energy.joulesPerToken, energy.joules! / usage.completionTokens);
+});
+
+t.test('a turn that fails gives its own error, not one of the meter', async (t) => {
+  // The story model has no chat template.
   await using model = await loadModel(stories, { measure: new KnownPower(5) });
   await t.rejects(model.createChat().send('Hello').result(), { code: 'ERR_CHAT_TEMPLATE' });
 });

@@ -59,6 +59,11 @@ export class GrammarRules {
     return to;
   }
 
+  /** A whole JSON string, whose inside the automaton accepts. */
+  quoted(from: number, automaton: CharacterAutomaton, to: number): void {
+    this.text(this.characters(this.text(from, '"'), automaton), '"', to);
+  }
+
   /** The inside of a JSON string, characters spelled as JSON.stringify does; returns the node behind it. */
   characters(from: number, automaton: CharacterAutomaton): number {
     const to = this.node();

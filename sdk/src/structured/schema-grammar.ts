@@ -5,6 +5,7 @@ import { DecimalError, addDecimals } from './decimal-rule.js';
 import { areApart, matchesScalar, numberFormats, typesOf } from './demands.js';
 import { formats } from './formats.js';
 import { GrammarRules } from './grammar-rules.js';
+import { PlainRules } from './plain-rules.js';
 import { SchemaReader, demandsOf, entriesOf, type Part, type PlainSchema, type TypeName } from './json-schema.js';
 import { PatternError, patternAutomaton } from './pattern.js';
 import { unsupportedSchema } from './schema-error.js';
@@ -38,12 +39,14 @@ export function addSchema(rules: GrammarRules, from: number, schema: Json, to: n
 class Compiler {
   private readonly byPart = new Map<string, number>();
   private readonly ids = new Map<Json, number>();
-  private readonly shared = new Map<string, number>();
+  private readonly plainRules: PlainRules;
 
   constructor(
     private readonly rules: GrammarRules,
     private readonly reader: SchemaReader,
-  ) {}
+  ) {
+    this.plainRules = new PlainRules(rules);
+  }
 
   ruleOf(given: Part): number {
     const part = this.reader.follow(given);
@@ -100,7 +103,7 @@ class Compiler {
   private addValues(plain: PlainSchema, values: Json[], from: number, to: number): void {
     const kept = values.filter((value) => matchesScalar(plain, value));
     const words = kept.filter((value) => typeof value === 'string');
-    if (words.length > 0) this.addCharacters(from, wordsOnly(words), to);
+    if (words.length > 0) this.rules.quoted(from, wordsOnly(words), to);
     for (const value of kept) if (typeof value !== 'string') this.rules.empty(this.addValue(from, value), to);
   }
 
@@ -153,7 +156,7 @@ class Compiler {
     if (int32) Object.assign(bounds, { minimum: Math.max(minimum ?? -Infinity, -(2 ** 31)), maximum: Math.min(maximum ?? Infinity, 2 ** 31 - 1) });
     const given = Object.fromEntries(Object.entries(bounds).filter(([, bound]) => bound !== undefined));
     if (Object.keys(given).length === 0 && multiplesOf.length === 0) {
-      this.rules.call(from, integer ? this.plainInteger() : this.plainNumber(), to);
+      this.rules.call(from, integer ? this.plainRules.integer() : this.plainRules.number(), to);
       return;
     }
     try {
@@ -168,13 +171,13 @@ class Compiler {
     const { minLength, maxLength } = plain;
     if (minLength > longestCounted) throw unsupportedSchema(`${plain.path}/minLength`, `is above ${longestCounted}`);
     const automaton = this.stringAutomaton(plain);
-    if (automaton !== null) return this.addCharacters(from, automaton, to);
+    if (automaton !== null) return this.rules.quoted(from, automaton, to);
     if (minLength === 0 && maxLength === Infinity) {
-      this.rules.call(from, this.plainString(), to);
+      this.rules.call(from, this.plainRules.string(), to);
       return;
     }
     const { rules } = this;
-    const character = this.plainCharacter();
+    const character = this.plainRules.character();
     let at = rules.text(from, '"');
     for (let i = 0; i < Math.min(longestCounted, maxLength); i++) {
       if (i >= minLength) rules.text(at, '"', to);
@@ -208,10 +211,6 @@ class Compiler {
     }
     if (all === null || (plain.minLength === 0 && plain.maxLength === Infinity)) return all;
     return withLength(all, plain.minLength, plain.maxLength);
-  }
-
-  private addCharacters(from: number, automaton: CharacterAutomaton, to: number): void {
-    this.rules.text(this.rules.characters(this.rules.text(from, '"'), automaton), '"', to);
   }
 
   private addArray(plain: PlainSchema, from: number, to: number): void {
@@ -271,7 +270,7 @@ class Compiler {
       rules.empty(empty, member);
       rules.empty(rules.optionalSpace(rules.text(filled, ',')), member);
       const keys = this.keyAutomaton(members.map(({ name }) => name), names);
-      const named = keys === null ? this.callThrough(member, this.plainKey()) : rules.text(rules.characters(rules.text(member, '"'), keys), '"');
+      const named = keys === null ? this.callThrough(member, this.plainRules.key()) : rules.text(rules.characters(rules.text(member, '"'), keys), '"');
       rules.call(rules.optionalSpace(rules.text(named, ':')), this.ruleOf(rest), filled);
     }
     if (plain.minProperties === 0 || plain.required.size > 0) rules.empty(empty, finish);
@@ -302,115 +301,5 @@ class Compiler {
       else if (names.minLength > 0 || names.maxLength < Infinity) automata.push(withLength({ edges: [anyCharacter.map(([low, high]) => ({ low, high, to: 0 }))], accepts: [true] }, names.minLength, names.maxLength));
     }
     return automata.length === 0 ? null : automata.reduce(intersect);
-  }
-
-  /** Made once per grammar. */
-  private once(name: string, fill: (start: number, end: number) => void): number {
-    const known = this.shared.get(name);
-    if (known !== undefined) return known;
-    const { rule, start } = this.rules.rule();
-    const end = this.rules.node();
-    this.rules.end(end);
-    this.shared.set(name, rule);
-    fill(start, end);
-    return rule;
-  }
-
-  /** One character inside a string, in any spelling. Half a surrogate pair is never written. */
-  private addCharacter(from: number, to: number): void {
-    const { rules } = this;
-    for (const [low, high] of [[0x20, 0x21], [0x23, 0x5b], [0x5d, 0x7f]] as const) rules.bytes(from, low, high, to);
-    const continued = (count: number, low = 0x80, high = 0xbf): number => {
-      const node = rules.node();
-      rules.bytes(node, low, high, count === 1 ? to : continued(count - 1));
-      return node;
-    };
-    rules.bytes(from, 0xc2, 0xdf, continued(1));
-    rules.bytes(from, 0xe0, 0xe0, continued(2, 0xa0));
-    rules.bytes(from, 0xe1, 0xec, continued(2));
-    rules.bytes(from, 0xed, 0xed, continued(2, 0x80, 0x9f));
-    rules.bytes(from, 0xee, 0xef, continued(2));
-    rules.bytes(from, 0xf0, 0xf0, continued(3, 0x90));
-    rules.bytes(from, 0xf1, 0xf3, continued(3));
-    rules.bytes(from, 0xf4, 0xf4, continued(3, 0x80, 0x8f));
-    const escape = rules.text(from, '\\');
-    for (const letter of '"\\/bfnrt') rules.text(escape, letter, to);
-    const hex = (at: number, digits: string, next = rules.node()): number => {
-      for (const digit of digits) rules.text(at, digit, next);
-      return next;
-    };
-    const all = '0123456789abcdefABCDEF';
-    const unicode = rules.text(escape, 'u');
-    hex(hex(hex(hex(unicode, '0123456789abcefABCEF'), all), all), all, to);
-    const d = hex(unicode, 'dD');
-    hex(hex(hex(d, '01234567'), all), all, to);
-    const high = hex(hex(hex(d, '89abAB'), all), all);
-    const low = hex(hex(rules.text(high, '\\u'), 'dD'), 'cdefCDEF');
-    hex(hex(low, all), all, to);
-  }
-
-  private plainCharacter(): number {
-    return this.once('character', (start, end) => this.addCharacter(start, end));
-  }
-
-  private plainString(): number {
-    return this.once('string', (start, end) => {
-      const inside = this.rules.text(start, '"');
-      this.addCharacter(inside, inside);
-      this.rules.text(inside, '"', end);
-    });
-  }
-
-  /** Without escapes, so that no two spellings are one name. */
-  private plainKey(): number {
-    return this.once('key', (start, end) => this.addCharacters(start, { edges: [anyCharacter.map(([low, high]) => ({ low, high, to: 0 }))], accepts: [true] }, end));
-  }
-
-  private plainInteger(): number {
-    return this.once('integer', (start, end) => this.addWhole(start, end));
-  }
-
-  private plainNumber(): number {
-    return this.once('number', (start, end) => {
-      const { rules } = this;
-      const whole = rules.node();
-      this.addWhole(start, whole);
-      rules.empty(rules.text(rules.text(start, '-'), '0'), whole);
-      rules.empty(whole, end);
-      const fraction = this.addDigits(rules.text(whole, '.'), 17, 0x30);
-      const exponent = rules.node();
-      for (const before of [whole, fraction]) {
-        rules.text(before, 'e', exponent);
-        rules.text(before, 'E', exponent);
-      }
-      const sign = rules.node();
-      rules.text(exponent, '+', sign);
-      rules.text(exponent, '-', sign);
-      rules.empty(exponent, sign);
-      rules.empty(fraction, end);
-      rules.empty(this.addDigits(sign, 2, 0x30), end);
-    });
-  }
-
-  private addWhole(from: number, to: number): void {
-    const { rules } = this;
-    rules.text(from, '0', to);
-    const first = rules.node();
-    rules.empty(from, first);
-    rules.text(from, '-', first);
-    rules.empty(this.addDigits(first, 15, 0x31), to);
-  }
-
-  /** One digit from `first` on and up to `most` in all; returns the node behind them. */
-  private addDigits(from: number, most: number, first: number): number {
-    const to = this.rules.node();
-    let at = from;
-    for (let i = 0; i < most; i++) {
-      const next = this.rules.node();
-      this.rules.bytes(at, i === 0 ? first : 0x30, 0x39, next);
-      this.rules.empty(next, to);
-      at = next;
-    }
-    return to;
   }
 }
