@@ -108,8 +108,8 @@ type Share = SpeedEstimate['typicalShare'];
 const shortStepBytes = 300e6;
 const shares: Record<BackendName | 'cudaShort', Share> = {
   cpu: { least: 0.64, most: 0.81, source: 'readShare of benchmarks/results/2026-11-25-smollm2.json and 2026-11-25-scale.json: 135M to 1B weights, 1 and 2 threads of an AMD EPYC, beside the reading measured there' },
-  cuda: { least: 0.09, most: 0.32, source: 'benchmarks/results/2026-11-27-cuda-h100.md: 1B to 8B weights on an H100; a smaller GPU is not measured' },
-  cudaShort: { least: 0.01, most: 0.17, source: 'docs/jetson.md and benchmarks/results/2026-11-27-cuda-h100.md: 135M and 1B weights on an H100; a smaller GPU is not measured' },
+  cuda: { least: 0.26, most: 0.5, source: 'benchmarks/results/2026-11-27-cuda-h100.md: 1B to 8B weights on an H100; a smaller GPU is not measured' },
+  cudaShort: { least: 0.03, most: 0.26, source: 'benchmarks/results/2026-11-27-cuda-node.md and 2026-11-27-cuda-h100.md: 135M and 1B weights on an H100; a smaller GPU is not measured' },
   wasm: null,
 };
 

@@ -93,7 +93,7 @@ export const engineOptions = {
   'kv-cache': {
     rule: { kind: 'choice', among: ['f32', 'f16'] },
     value: 'TYPE',
-    help: 'numbers that the key-value cache holds',
+    help: 'numbers that the KV cache holds',
     otherwise: 'f16 with precision fast, f32 with exact',
   },
 } as const;

@@ -14,7 +14,7 @@ const planOptions = {
   context: { rule: planMemoryRules.contextSize as Rule & { kind: 'integer' }, value: 'N', help: 'tokens of the context', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
   free: { rule: planMemoryRules.freeBytes as Rule & { kind: 'integer' }, value: 'BYTES', help: 'free for the model', otherwise: 'what the device or this machine has', sdkName: 'freeBytes' },
   backend: { rule: planMemoryRules.backend, value: 'NAME', help: 'cpu, cuda or wasm', otherwise: 'what the board is best used with, else cpu' },
-  'kv-cache': { rule: planMemoryRules.kvCache, value: 'TYPE', help: 'numbers that the key-value cache holds: f32, f16' },
+  'kv-cache': { rule: planMemoryRules.kvCache, value: 'TYPE', help: 'numbers that the KV cache holds: f32, f16' },
   threads: { rule: planMemoryRules.threads as Rule & { kind: 'integer' }, value: 'N', help: 'threads that compute', otherwise: 'what the board is best used with, else 4' },
 } as const;
 
@@ -24,7 +24,7 @@ export const inspect = defineCommand({
   summary: 'show the layers, bits per weight, errors and operations of a model',
   details: [
     'Bits per weight count everything that is stored for a matrix: bit-planes, scales, row scales and padding. Errors are those that the quantizer recorded in the folder.',
-    'A plan says, without loading anything, whether the model fits a device: weights, key-value cache and scratch as the engine allocates them, and estimates of the rest and of the speed. Its options are those from --device to --threads.',
+    'A plan says, without loading anything, whether the model fits a device: weights, KV cache and scratch as the engine allocates them, and estimates of the rest and of the speed. Its options are those from --device to --threads.',
     'The audit counts what one decoded token costs in the matrices: as shifts, additions and look-ups, in the CPU kernels, and dense. Its energies are estimates from published 45 nm unit costs (microjoules per token), not measurements.',
   ],
   options: {

@@ -67,7 +67,7 @@ export function railRows({ meter, prefill, decode }: ProfileResult): Cells | nul
 export function memoryRows({ memory }: ProfileResult): Cells {
   const rows = [
     ['weights', byteText(memory.weightsBytes)],
-    ['key-value cache', byteText(memory.kvCacheBytes)],
+    ['KV cache', byteText(memory.kvCacheBytes)],
     ['scratch', byteText(memory.scratchBytes)],
     ['process, resident at most', byteText(memory.residentPeakBytes)],
     ['machine, available before', byteText(memory.availableBeforeBytes)],

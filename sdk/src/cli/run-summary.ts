@@ -16,7 +16,7 @@ export function statistics({ usage, timings, memory, backend }: GenerationResult
       ['time to first token', timings.firstTokenMs === null ? '-' : duration(timings.firstTokenMs)],
       ['time to load', duration(timings.loadMs)],
       ['weights', bytes(memory.weightsBytes)],
-      ['key-value cache', bytes(memory.kvCacheBytes)],
+      ['KV cache', bytes(memory.kvCacheBytes)],
       ['peak memory of the process', bytes(memory.peakRssBytes!)],
       ['backend', `${backend.name} (${backend.isa}, ${counted(backend.threads, 'thread')}, ${backend.precision}, ${backend.kvCache} cache)`],
     ],

@@ -51,7 +51,7 @@ function figures(a: ProfileResult, b: ProfileResult): ComparedFigure[] {
     compared('idle power', 'W', ({ idle }) => idle.watts),
     compared('resident memory, peak', 'bytes', ({ memory }) => alone(memory.residentPeakBytes)),
     compared('weights', 'bytes', ({ memory }) => alone(memory.weightsBytes)),
-    compared('key-value cache', 'bytes', ({ memory }) => alone(memory.kvCacheBytes)),
+    compared('KV cache', 'bytes', ({ memory }) => alone(memory.kvCacheBytes)),
   ];
 }
 
