@@ -36,7 +36,7 @@ t.test('inspect --plan', async (t) => {
   t.equal(shown.status, 0);
   t.match(shown.output, /^Fits: [\d.]+ MB with a context of 256 tokens, of 5\.79 GB on NVIDIA Jetson Orin Nano 8 GB\.$/m);
   for (const part of ['weights', 'KV cache', 'scratch', 'program and runtime', 'reserve for the system']) t.match(shown.output, new RegExp(`^${part} +[\\d.]+ [kMG]?B`, 'm'));
-  t.match(shown.output, /^Estimate: .* tokens per second \(docs\/jetson\.md/m);
+  t.match(shown.output, /^Estimate: .* tokens per second \(benchmarks\/results\/2026-11-27-cuda-node\.md/m);
   const all = await shiftadd(['inspect', model, '--plan', '--device', 'all']);
   t.match(all.output, /^orin-nano-8gb +cuda .* yes +512 /m);
   t.match(all.output, /^raspberry-pi-5 +cpu .* unknown +\? /m);
