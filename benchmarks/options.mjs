@@ -15,7 +15,7 @@ const rules = {
   'steps': { value: 'N', initial: '128', help: 'decode steps of a measurement' },
   'peers': { value: 'FOLDER', help: 'node_modules folder with node-llama-cpp (default benchmarks/peers/node_modules)' },
   'gguf': { value: 'FILES', help: 'what the peer runs beside smollm2 or a folder (default for smollm2: benchmarks/peers/smollm2.gguf)' },
-  'models': { value: 'FOLDER', help: 'where random models are made and kept (default build-bench/models)' },
+  'models': { value: 'FOLDER', help: 'where random models are made and kept (default build/models)' },
   'out': { value: 'FILE', help: 'the JSON file (default benchmarks/results/<date>-<name>.json)' },
   'name': { value: 'NAME', initial: 'models', help: 'part of the name of the JSON file' },
   'install-peers': { help: 'install node-llama-cpp into benchmarks/peers first' },
@@ -42,7 +42,7 @@ export function readOptions(words) {
     steps: readInteger('--steps', values.steps, 128, 1, 2048),
     peers: values.peers === undefined ? null : resolve(values.peers),
     ggufFiles: list('gguf').map((file) => resolve(file)),
-    modelsFolder: resolve(values.models ?? join(root, 'build-bench', 'models')),
+    modelsFolder: resolve(values.models ?? join(root, 'build', 'models')),
     name: values.name,
     out: values.out === undefined ? null : resolve(values.out),
   };

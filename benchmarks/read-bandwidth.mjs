@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { root } from '../scripts/setup.mjs';
 
-const program = join(root, 'build-bench', 'bin', `read_bandwidth${process.platform === 'win32' ? '.exe' : ''}`);
+const program = join(root, 'build', 'bin', `read_bandwidth${process.platform === 'win32' ? '.exe' : ''}`);
 
 /** GB/s (10^9 bytes) of reading more memory than the caches hold. */
 export async function readBandwidth(threads) {

@@ -39,7 +39,7 @@ const native = {
     forgetForeignBuild('build');
     const cmakeJs = join(root, 'node_modules', 'cmake-js', 'bin', 'cmake-js');
     const generator = process.platform === 'win32' ? [] : ['--generator', cmakeGenerator()];
-    await runStep('native', root, process.execPath, [cmakeJs, 'build', '--config', 'Release', ...generator], parallel());
+    await runStep('native', root, process.execPath, [cmakeJs, 'build', '--config', 'Release', '--target', 'shiftadd', ...generator], parallel());
   },
 };
 
@@ -103,26 +103,24 @@ const types = {
   },
 };
 
-/** A step that builds programs with CMake into a folder of their own. */
-function programs(what, folder, option, sources) {
+/** A step that builds programs of C++ beside the engine, from the same objects: the engine is built, and its folder configured, before. */
+function programs(what, stamp, outputs, targets, sources) {
   return {
     what,
-    stamp: `${folder}/.shiftadd-stamp`,
-    outputs: [`${folder}/bin`],
+    stamp: `build/${stamp}`,
+    outputs,
     needsBuildTools: true,
-    key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', 'devices/nvml', sources], toolKey),
+    key: () => contentKey(root, ['CMakeLists.txt', 'core', 'backends', 'devices/nvml', ...sources], toolKey),
     async build() {
-      forgetForeignBuild(folder);
-      const generator = process.platform === 'win32' ? [] : ['-G', cmakeGenerator()];
-      const options = [`-D${option}=ON`, '-DCMAKE_BUILD_TYPE=Release'];
-      await runStep(`${folder}-configure`, root, 'cmake', ['-S', '.', '-B', folder, ...generator, ...options]);
-      await runStep(folder, root, 'cmake', ['--build', folder, '--config', 'Release'], parallel());
+      await runStep('programs-configure', root, 'cmake', ['-S', '.', '-B', 'build', '-DSHIFTADD_TESTS=ON', '-DSHIFTADD_BENCHMARKS=ON']);
+      await runStep('programs', root, 'cmake', ['--build', 'build', '--config', 'Release', ...targets], parallel());
     },
   };
 }
 
-const nativeTests = programs('building the native tests', 'build-tests', 'SHIFTADD_TESTS', 'test/native');
-const nativeBenchmarks = programs('building the native benchmarks', 'build-bench', 'SHIFTADD_BENCHMARKS', 'benchmarks/native');
+const nativeTests = programs('building the native tests', '.tests-stamp', ['build/bin'], [], ['test/native', 'test/cuda', 'benchmarks/native']);
+const benchmarkTargets = ['--target', 'linear_bench', '--target', 'read_bandwidth'];
+const nativeBenchmarks = programs('building the native benchmarks', '.benchmarks-stamp', ['build/bin'], benchmarkTargets, ['benchmarks/native']);
 
 /** Does whatever is not up to date. `tests` also builds the native test programs and checks the types of all sources. */
 export async function setUp({ tests = false, benchmarks = false, browser: wantsBrowser = tests } = {}) {

@@ -1,12 +1,12 @@
-// Runs every native test program; each prints TAP. `npm test` builds them into build-tests/bin.
+// Runs every native test program; each prints TAP. `npm test` builds them into build/bin.
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import t from 'tap';
 import { packageRoot } from '../../sdk/src/native-path.js';
 
-const folder = join(packageRoot(), 'build-tests', 'bin');
+const folder = join(packageRoot(), 'build', 'bin');
 const programs = readdirSync(folder, { withFileTypes: true })
-  .filter((entry) => entry.isFile())
+  .filter((entry) => entry.isFile() && /_test(\.exe)?$/.test(entry.name))
   .map((entry) => entry.name)
   .sort();
 

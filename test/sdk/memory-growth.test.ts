@@ -11,10 +11,8 @@ const tolerance = 0.05;
 
 const cases = [
   ['cpu', 256, 2, 'f16'],
-  ['cpu', 1024, 2, 'f16'],
-  ['cpu', 2048, 1, 'f32'],
-  ['wasm', 256, 1, 'f16'],
-  ['wasm', 1024, 1, 'f16'],
+  ['cpu', 1024, 1, 'f32'],
+  ['wasm', 512, 1, 'f16'],
 ] as const;
 
 interface Growth {
@@ -34,15 +32,16 @@ t.test('the ledger and RSS', { skip: process.platform !== 'linux' && 'RSS by kin
   // glibc gives freed memory back at once, so that what V8's compiler threads used is not in the baseline.
   const env = { ...plainEnvironment(), MALLOC_ARENA_MAX: '1', MALLOC_TRIM_THRESHOLD_: '65536' };
   for (const [backend, context, threads, kvCache] of cases) {
-    // New objects in a small space of their own, so that V8's heap stays as it was.
-    const flags = ['--expose-gc', '--max-semi-space-size=1', join('test', 'sdk', 'memory-growth.mjs')];
+    // New objects in a small space of their own, so that V8's heap stays as it was. WebAssembly is compiled once, before the
+    // baseline: what a compiler that still works in the background holds would be missing from the growth.
+    const flags = ['--expose-gc', '--max-semi-space-size=1', '--no-liftoff', join('test', 'sdk', 'memory-growth.mjs')];
     const words = [...flags, backend, String(context), String(threads), kvCache, tiny];
     const { stdout } = await promisify(execFile)(process.execPath, words, { env });
     const { ledger, described, file, anonymous, javaScript, wasmMemory } = JSON.parse(stdout) as Growth;
     const reported = ledger.weights + ledger.kvCache + ledger.scratch;
-    const grown = file + anonymous;
+    const grown = file + anonymous - javaScript; // V8's own heap is no part of the ledger, and it shrinks when it likes
     const name = `${backend}, ${context} tokens, ${kvCache}`;
-    t.comment(`${name}: reported ${reported}, grown ${grown} (files ${file}, the rest ${anonymous}, of it the JavaScript heap ${javaScript}): ${((100 * reported) / grown - 100).toFixed(1)} %`);
+    t.comment(`${name}: reported ${reported}, grown ${grown} (files ${file}, the rest ${anonymous - javaScript}; beside them the JavaScript heap ${javaScript}): ${((100 * reported) / grown - 100).toFixed(1)} %`);
     t.same([described.kvCacheBytes, described.scratchBytes], [ledger.kvCache, ledger.scratch], 'the engine reports the same');
     t.equal(described.position, context, 'the whole context was used');
     t.ok(Math.abs(reported - grown) <= tolerance * grown, `${name}: ${reported} reported, ${grown} grown`);
