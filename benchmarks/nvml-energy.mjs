@@ -2,8 +2,8 @@
 // figure. Needs a build with the CUDA backend.
 //
 //     node benchmarks/nvml-energy.mjs [model] [seconds]
-import { loadModel, openEnergyRecorder } from '../dist/esm/index.js';
-import { openNvml } from '../dist/esm/devices/nvml.js';
+import { loadModel, openEnergyRecorder } from '../build/modules/index.js';
+import { openNvml } from '../build/modules/devices/nvml.js';
 
 const [model, seconds = '10'] = process.argv.slice(2);
 const nvml = openNvml();

@@ -10,7 +10,7 @@ import { findProgram } from './tools.mjs';
 
 await runScript(async () => {
   await setUp({ browser: true });
-  const { platformName } = await import(pathToFileURL(join(root, 'dist', 'esm', 'native-path.js')).href);
+  const { platformName } = await import(pathToFileURL(join(root, 'build', 'modules', 'native-path.js')).href);
   const folder = join(root, 'prebuilds', platformName());
   rmSync(join(root, 'prebuilds'), { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });

@@ -43,29 +43,29 @@ const native = {
   },
 };
 
+// What tsc makes, a file per module: bundled into `dist`, and imported as it is by benchmarks and tests of inner modules.
+const MODULES = 'build/modules';
+
 const typescript = {
   what: 'compiling TypeScript',
   stamp: 'dist/.shiftadd-stamp',
-  outputs: [COMMAND_LINE],
-  key: () => contentKey(root, ['package.json', 'tsconfig.json', 'tsconfig.esm.json', 'tsconfig.cjs.json', 'sdk/src']),
+  outputs: [COMMAND_LINE, `${MODULES}/index.js`],
+  key: () => contentKey(root, ['package.json', 'package-lock.json', 'tsconfig.json', 'tsconfig.build.json', 'sdk/src', 'scripts/bundle-sdk.mjs']),
   async build() {
+    const { bundleSdk } = await import('./bundle-sdk.mjs'); // its bundler is installed by an earlier step
     const tsc = join(root, 'node_modules', 'typescript', 'bin', 'tsc');
+    const modules = join(root, 'build', 'modules-new');
     const fresh = join(root, 'build', 'dist');
-    rmSync(fresh, { recursive: true, force: true });
-    await Promise.all(
-      ['esm', 'cjs'].map((format) =>
-        runStep(`typescript-${format}`, root, process.execPath, [tsc, '--project', `tsconfig.${format}.json`, '--outDir', join(fresh, format)]),
-      ),
-    );
-    // The one module that is not TypeScript, because it differs between the two formats.
-    copyFileSync(join(root, 'sdk', 'src', 'package-root.js'), join(fresh, 'esm', 'package-root.js'));
-    copyFileSync(join(root, 'sdk', 'src', 'package-root.cjs'), join(fresh, 'cjs', 'package-root.js'));
-    writeFileSync(join(fresh, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
+    for (const folder of [modules, fresh]) rmSync(folder, { recursive: true, force: true });
+    await runStep('typescript', root, process.execPath, [tsc, '--project', 'tsconfig.build.json', '--outDir', modules]);
+    // The one module that is not TypeScript, because it differs between the two module formats.
+    copyFileSync(join(root, 'sdk', 'src', 'module-place.js'), join(modules, 'module-place.js'));
+    await bundleSdk(modules, fresh);
     // Only a complete build takes the place of the last one. The browser build beside it is another step's.
     mkdirSync(join(root, 'dist'), { recursive: true });
-    for (const format of ['esm', 'cjs']) {
-      rmSync(join(root, 'dist', format), { recursive: true, force: true });
-      renameSync(join(fresh, format), join(root, 'dist', format));
+    for (const [from, to] of [[modules, join(root, MODULES)], ...['esm', 'cjs'].map((format) => [join(fresh, format), join(root, 'dist', format)])]) {
+      rmSync(to, { recursive: true, force: true });
+      renameSync(from, to);
     }
     chmodSync(join(root, COMMAND_LINE), 0o755);
   },

@@ -1,7 +1,7 @@
 // Writes the scale model as a dense fp16 checkpoint with nearly normal weights, to time quantizing on it. Streamed to the disk.
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { writeSafetensors } from '../../dist/esm/checkpoint/safetensors-writer.js';
+import { writeSafetensors } from '../../build/modules/checkpoint/safetensors-writer.js';
 import { ones, writeDescriptions } from './descriptions.mjs';
 import { float16Bits } from './float16.mjs';
 import { RandomBytes } from './random-bytes.mjs';

@@ -3,8 +3,8 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatVersion, planeBytes, scaleEncoding } from '../../dist/esm/checkpoint/packed-tensors.js';
-import { writeSafetensors } from '../../dist/esm/checkpoint/safetensors-writer.js';
+import { formatVersion, planeBytes, scaleEncoding } from '../../build/modules/checkpoint/packed-tensors.js';
+import { writeSafetensors } from '../../build/modules/checkpoint/safetensors-writer.js';
 import { ones, writeDescriptions } from './descriptions.mjs';
 import { RandomBytes } from './random-bytes.mjs';
 import { deviationFor, embedding, linearLayers, norms } from './shape.mjs';

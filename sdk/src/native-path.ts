@@ -5,18 +5,15 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
-import { packageRoot as root } from './package-root.js';
+import { packageRoot } from './package-root.js';
+
+export { packageRoot };
 
 export interface NativeAddonCandidate {
   /** The file to load; it need not exist. */
   path: string;
   /** Where the path comes from, for messages. */
   origin: string;
-}
-
-/** The folder that holds package.json of shiftadd: of the installed package or of the checkout. */
-export function packageRoot(): string {
-  return root;
 }
 
 /** `linux-x64`, `linux-arm64`, `linux-x64-musl`, `darwin-arm64`, ...: the name of a binary for this machine. */
@@ -31,8 +28,8 @@ export function nativeAddonCandidates(): NativeAddonCandidate[] {
   const named = process.env['SHIFTADD_NATIVE'];
   if (named) return [{ path: resolve(named), origin: 'the environment variable SHIFTADD_NATIVE' }];
   const candidates: NativeAddonCandidate[] = [
-    { path: join(root, 'build', 'Release', 'shiftadd.node'), origin: 'the build of this checkout' },
-    { path: join(root, 'prebuilds', platform, 'shiftadd.node'), origin: 'the shiftadd package' },
+    { path: join(packageRoot(), 'build', 'Release', 'shiftadd.node'), origin: 'the build of this checkout' },
+    { path: join(packageRoot(), 'prebuilds', platform, 'shiftadd.node'), origin: 'the shiftadd package' },
   ];
   const packaged = platformPackage(`@shiftadd/${platform}`);
   if (packaged) candidates.push({ path: packaged, origin: `the package @shiftadd/${platform}` });
@@ -41,7 +38,7 @@ export function nativeAddonCandidates(): NativeAddonCandidate[] {
 
 function platformPackage(name: string): string | undefined {
   try {
-    const manifest = createRequire(join(root, 'package.json')).resolve(`${name}/package.json`);
+    const manifest = createRequire(join(packageRoot(), 'package.json')).resolve(`${name}/package.json`);
     return join(dirname(manifest), 'shiftadd.node');
   } catch {
     return undefined;

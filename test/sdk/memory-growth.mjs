@@ -1,12 +1,12 @@
 // One model in a process of its own: what the ledger says beside what the process grew by, as one line of JSON.
 // Arguments: backend, context, threads, type of the KV cache, a tiny packed model. Run with --expose-gc.
-import { openModelFolder } from '../../dist/esm/checkpoint/model-folder.js';
-import { describeFamily } from '../../dist/esm/families/index.js';
-import { readMemory } from '../../dist/esm/index.js';
-import { kvCacheBytes, loadedWeights, scratchBytes } from '../../dist/esm/model-bytes.js';
-import { openEngineModel } from '../../dist/esm/model.js';
-import { buildModelSpec } from '../../dist/esm/model-spec.js';
-import { selectBackend } from '../../dist/esm/select-backend.js';
+import { openModelFolder } from '../../build/modules/checkpoint/model-folder.js';
+import { describeFamily } from '../../build/modules/families/index.js';
+import { readMemory } from '../../build/modules/index.js';
+import { kvCacheBytes, loadedWeights, scratchBytes } from '../../build/modules/model-bytes.js';
+import { openEngineModel } from '../../build/modules/model.js';
+import { buildModelSpec } from '../../build/modules/model-spec.js';
+import { selectBackend } from '../../build/modules/select-backend.js';
 
 const [backend, contextText, threadsText, kvCache, tiny] = process.argv.slice(2);
 const [wanted, threads] = [Number(contextText), Number(threadsText)];

@@ -6,21 +6,23 @@ import { ShiftAddError } from '../errors.js';
 import { packageRoot } from '../native-path.js';
 import { nearest } from '../options.js';
 import { checkArgumentCount, parseArguments } from './arguments.js';
-import { bench } from './bench.js';
-import { chat } from './chat.js';
 import { type Command, type CommandOptions, UsageError } from './command.js';
-import { devices } from './devices.js';
-import { doctor } from './doctor.js';
-import { evaluate } from './eval.js';
 import { commandHelp, overview } from './help.js';
-import { importCommand } from './import.js';
-import { inspect } from './inspect.js';
-import { profile } from './profile.js';
-import { pull } from './pull.js';
-import { quantize } from './quantize.js';
 import { Terminal, endQuietlyWithoutReader } from './terminal.js';
 
-const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, profile, inspect, devices, doctor];
+// In the order of the help. Only the command that is called is read: it brings the parts of the SDK that it needs.
+const commands: Readonly<Record<string, () => Promise<Command>>> = {
+  chat: async () => (await import('./chat.js')).chat,
+  pull: async () => (await import('./pull.js')).pull,
+  quantize: async () => (await import('./quantize.js')).quantize,
+  import: async () => (await import('./import.js')).importCommand,
+  eval: async () => (await import('./eval.js')).evaluate,
+  bench: async () => (await import('./bench.js')).bench,
+  profile: async () => (await import('./profile.js')).profile,
+  inspect: async () => (await import('./inspect.js')).inspect,
+  devices: async () => (await import('./devices.js')).devices,
+  doctor: async () => (await import('./doctor.js')).doctor,
+};
 
 const FAILED = 1;
 const WRONG_USAGE = 2;
@@ -38,9 +40,9 @@ async function main(words: string[]): Promise<void> {
     if (name === '--version') return plain.line(version());
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
       const topic = name === 'help' ? rest[0] : undefined;
-      return plain.line(topic === undefined ? overview(commands) : commandHelp(findCommand(topic)));
+      return plain.line(topic === undefined ? overview(await Promise.all(Object.values(commands).map((load) => load()))) : commandHelp(await findCommand(topic)));
     }
-    command = findCommand(name);
+    command = await findCommand(name);
     await run(command, rest, interrupt.signal);
   } catch (error) {
     process.exitCode = report(error, command, plain.json, interrupt.signal);
@@ -56,10 +58,9 @@ async function run(command: Command, words: string[], signal: AbortSignal): Prom
   await command.run({ arguments: positional, values, terminal, signal });
 }
 
-function findCommand(name: string): Command {
-  const found = commands.find((command) => command.name === name);
-  if (found !== undefined) return found;
-  const near = nearest(name, commands.map((command) => command.name));
+async function findCommand(name: string): Promise<Command> {
+  if (Object.hasOwn(commands, name)) return commands[name]!();
+  const near = nearest(name, Object.keys(commands));
   const what = name.startsWith('-') ? 'option' : 'command';
   throw new UsageError(`unknown ${what} '${name}'${near === null ? '' : `; did you mean ${near}?`}`);
 }

@@ -3,14 +3,14 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { ShiftAddError } from '../errors.js';
 import { nearest, show } from '../options.js';
-import { packageRoot } from '../package-root.js';
+import { bundledFix, packageRoot } from '../package-root.js';
 import type { BoardProfile } from './board-profile.js';
 
 let loaded: readonly BoardProfile[] | null = null;
 
 /** Every board that shiftadd knows, by id. ERR_NOT_FOUND when the package is incomplete. */
 export function loadBoardProfiles(): readonly BoardProfile[] {
-  return (loaded ??= readProfiles(join(packageRoot, 'devices', 'profiles')));
+  return (loaded ??= readProfiles(join(packageRoot(), 'devices', 'profiles')));
 }
 
 /** ERR_NOT_FOUND for an unknown id, with the ids that there are. */
@@ -35,6 +35,6 @@ function readProfiles(folder: string): BoardProfile[] {
         return { ...profile, id: name.slice(0, -'.json'.length) };
       });
   } catch (error) {
-    throw new ShiftAddError('ERR_NOT_FOUND', `The board profiles in ${folder} cannot be read. Install the package again.`, error);
+    throw new ShiftAddError('ERR_NOT_FOUND', `The board profiles in ${folder} cannot be read. Install the package again.${bundledFix()}`, error);
   }
 }

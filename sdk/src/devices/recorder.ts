@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { ShiftAddError } from '../errors.js';
-import { moduleFolder } from '../package-root.js';
+import { moduleFolder } from '../module-place.js';
+import { packageRoot } from '../package-root.js';
 import { type EnergyMeter, type EnergyRecorder, type EnergyWindow, type PowerSample, monotonicMs } from './energy-meter.js';
 import type { MeterPlan } from './meter-plan.js';
 import { plannedHz } from './meter-reader.js';
@@ -21,6 +22,12 @@ export async function startRecorder(root: string, plan: MeterPlan, wantedHz: num
   const recorder = new WorkerRecorder(root, plan, plannedHz(plan, wantedHz));
   await recorder.started();
   return recorder;
+}
+
+/** Beside the modules that run, compiled or not; for code in somebody's bundle, in the package. */
+function workerFile(): string {
+  const beside = join(moduleFolder, 'devices', 'recorder-worker');
+  return [`${beside}.js`, `${beside}.ts`].find(existsSync) ?? join(packageRoot(), 'dist', 'esm', 'devices', 'recorder-worker.js');
 }
 
 class WorkerRecorder implements EnergyRecorder {
@@ -42,9 +49,8 @@ class WorkerRecorder implements EnergyRecorder {
     const shortestWindowMs = Math.max(plan.meter.shortestWindowMs, 5 * this.#periodMs);
     this.meter = { ...plan.meter, shortestWindowMs };
     this.#recording = new Recording({ ...plan, meter: this.meter }, this.#periodMs);
-    const built = join(moduleFolder, 'devices', 'recorder-worker.js');
     const workerData: RecorderWork = { root, plan, hz };
-    this.#worker = new Worker(existsSync(built) ? built : built.replace(/js$/, 'ts'), { workerData });
+    this.#worker = new Worker(workerFile(), { workerData });
     this.#worker.on('message', (readings: Float64Array) => this.#take(readings));
     this.#worker.on('error', (error) => (this.#failure = error instanceof Error ? error : new Error(String(error))));
     this.#worker.on('exit', () => {

@@ -5,7 +5,8 @@ import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
-import { importFile, packageRoot } from '../package-root.js';
+import { importFile } from '../module-place.js';
+import { bundledFix, packageRoot } from '../package-root.js';
 import { WasmEngine, type WasmPlatform } from './engine-wasm.js';
 import { chooseFlavour, hasSimd, webAssembly, type Flavour, type WasmGlue, type WasmMemory } from './glue.js';
 import { WasmInstance, engineError, type Block } from './instance.js';
@@ -14,7 +15,9 @@ const readBytes = 16 * 1024 * 1024;
 const stackBytes = 512 * 1024;
 const threadLimit = 64;
 
-const folder = join(packageRoot, 'backends', 'wasm', 'modules');
+function modulesFolder(): string {
+  return join(packageRoot(), 'backends', 'wasm', 'modules');
+}
 
 /** Runs in a worker thread: joins the memory of the instance and works for it until the process ends. */
 const threadSource = `
@@ -82,11 +85,11 @@ class NodePlatform implements WasmPlatform {
   }
 
   private async start(flavour: Flavour): Promise<Running> {
-    const path = join(folder, `${flavour}.js`);
+    const path = join(modulesFolder(), `${flavour}.js`);
     // A query makes the same file another module with an instance of its own.
     const glue = `${pathToFileURL(path).href}?instance=${this.started++}`;
     const exports = (await importFile(path, glue.slice(glue.indexOf('?')))) as WasmGlue;
-    const module = await webAssembly!.compile(await readFile(join(folder, `${flavour}_bg.wasm`)));
+    const module = await webAssembly!.compile(await readFile(join(modulesFolder(), `${flavour}_bg.wasm`)));
     const { memory } = exports.initSync({ module });
     return { instance: new WasmInstance(exports, memory), module, memory, glue };
   }
@@ -115,7 +118,7 @@ function notFound(path: string, error: Error): never {
 /** Why WebAssembly cannot run here, with the fix; null when it can. */
 export function wasmProblem(): string | null {
   if (!hasSimd()) return 'this version of Node.js has no WebAssembly SIMD; use Node.js 20 or later';
-  if (!existsSync(join(folder, 'single_bg.wasm'))) return `${folder} has no modules; install the package again`;
+  if (!existsSync(join(modulesFolder(), 'single_bg.wasm'))) return `${modulesFolder()} has no modules; install the package again.${bundledFix()}`;
   return null;
 }
 

@@ -1,0 +1,33 @@
+// Bundles the compiled modules of the SDK and the command line into few files, because a program that starts reads one
+// file faster than two hundred. The worker of the energy meters stays a file of its own, and every command a chunk.
+import { cpSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url))); // not of setup.mjs, which waits for this module where it is the main program
+
+const common = { bundle: true, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
+
+/** Writes `esm` and `cjs` into `folder`, from what tsc made of sdk/src in `modules`. */
+export async function bundleSdk(modules, folder) {
+  const worker = join(modules, 'devices', 'recorder-worker.js');
+  const index = join(modules, 'index.js');
+  await Promise.all([
+    // Shared chunks lie beside index.js: a worker's place is seen from there (module-place.js).
+    build({ ...common, entryPoints: [index, join(modules, 'cli', 'main.js'), worker], outbase: modules, outdir: join(folder, 'esm'), format: 'esm', splitting: true, chunkNames: '[name]-[hash]' }),
+    build({ ...common, entryPoints: [index, worker], outbase: modules, outdir: join(folder, 'cjs'), format: 'cjs', plugins: [commonJsTwin] }),
+  ]);
+  for (const format of ['esm', 'cjs']) {
+    cpSync(modules, join(folder, format), { recursive: true, filter: (source) => source !== join(modules, 'cli') && (!/\.\w+$/.test(source) || source.endsWith('.d.ts')) });
+  }
+  writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
+}
+
+/** The one module that differs between the two formats. */
+const commonJsTwin = {
+  name: 'commonjs-twin',
+  setup(bundle) {
+    bundle.onResolve({ filter: /\/module-place\.js$/ }, () => ({ path: join(root, 'sdk', 'src', 'module-place.cjs') }));
+  },
+};
