@@ -201,6 +201,7 @@ const std::map<std::string, Entry>& kernels() {
       KERNEL_ENTRY(prepare_bytes), KERNEL_ENTRY(packed_prefill_wide),
       KERNEL_ENTRY(packed_prefill_narrow), KERNEL_ENTRY(repack_planes), KERNEL_ENTRY(embed_packed), KERNEL_ENTRY(embed_dense),
       KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice), KERNEL_ENTRY(attend_rows),
+      KERNEL_ENTRY(append_kv_int8), KERNEL_ENTRY(attend_slice_int8), KERNEL_ENTRY(attend_rows_int8),
       KERNEL_ENTRY(find_largest), KERNEL_ENTRY(store_words), KERNEL_ENTRY(activate), KERNEL_ENTRY(add_bias), KERNEL_ENTRY(scale), KERNEL_ENTRY(soft_cap),
       KERNEL_ENTRY(add), KERNEL_ENTRY(change_basis),
       KERNEL_ENTRY(dense_product), KERNEL_ENTRY(gram), KERNEL_ENTRY(log_probabilities), KERNEL_ENTRY(read_memory)};
