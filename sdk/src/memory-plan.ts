@@ -224,7 +224,7 @@ function notesOf(profile: BoardProfile | null, backend: BackendName, reserve: nu
   const notes = ['The program and runtime are an estimate; weights, KV cache and scratch are what the engine allocates.'];
   if (reserve > 0) notes.push('The reserve is an estimate: of the public reports of an Orin Nano of 8 GB, where the system leaves 5.2 to 6.3 GB, scaled to other boards.');
   if (availableBytes === null) notes.push('The memory of this device is unknown or comes in several sizes; say how much is free (freeBytes, --free).');
-  if (profile !== null && profile.memory.unified && backend === 'cuda') notes.push('GPU and processor share one memory. The model files are read once besides; the system drops those pages when it needs them.');
+  if (profile !== null && profile.memory.unified && backend === 'cuda') notes.push('GPU and processor share one memory. Weights are in it once: the pages of the model files are given back while they are loaded.');
   if (profile !== null) notes.push('Bandwidth is that of the profile in its fastest power mode; slower modes have less. The speed is an estimate, not measured on this device.');
   if (profile !== null && backend === 'cpu') notes.push('The share was measured on x86 processors; a core that computes more slowly than its memory delivers stays below it.');
   return notes;
