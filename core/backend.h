@@ -31,6 +31,8 @@ class Weights {
   virtual uint32_t rows() const = 0;
   virtual uint32_t columns() const = 0;
   virtual size_t heap_bytes() const = 0;  // memory held besides the mapped file
+  // They are a copy in the memory that the file's pages also take, and do not read the file any more.
+  virtual bool replaces_file() const { return false; }
 };
 
 struct LinearCall {

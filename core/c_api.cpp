@@ -62,7 +62,7 @@ sa_status sa_gpu_describe(int32_t device, sa_gpu* out) {
 static sa_status open_model(const double* spec, size_t spec_length, std::vector<MappedFile> files,
                             const sa_model_options& options, sa_model** out) {
   if (options.precision != 0 && options.precision != 1) return finish(invalid_argument("precision must be 0 or 1"));
-  if (options.kv_type != 0 && options.kv_type != 1) return finish(invalid_argument("kv_type must be 0 or 1"));
+  if (options.kv_type < 0 || options.kv_type > 2) return finish(invalid_argument("kv_type must be 0, 1 or 2"));
   CpuOptions cpu;
   cpu.threads = options.threads;
   cpu.precision = static_cast<Precision>(options.precision);

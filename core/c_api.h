@@ -58,7 +58,7 @@ SA_API sa_status sa_gpu_describe(int32_t device, sa_gpu* out);
 typedef struct {
   int32_t threads;   /* 1 to 64; 0: one per core */
   int32_t precision; /* of packed products: 0 exact, 1 fast */
-  int32_t kv_type;   /* of cached keys and values: 0 fp32, 1 fp16 */
+  int32_t kv_type;   /* of cached keys and values: 0 fp32, 1 fp16, 2 int8 with scales (of the backend "cuda") */
   const char* isa;   /* null: automatic; of the backend "cpu" alone */
   const char* backend; /* "cpu", or null; "cuda": the GPU, through libshiftadd_cuda.so beside this code (docs/cuda.md) */
   int32_t device;    /* of the backend "cuda": the index of the GPU */

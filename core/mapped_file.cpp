@@ -46,6 +46,24 @@ Status MappedFile::open_all(const std::vector<std::string>& paths, std::vector<M
   return ok_status();
 }
 
+void MappedFile::give_back(uint64_t offset, uint64_t bytes) const {
+#ifdef __linux__
+  if (!mapped_) return;
+  const uint64_t page = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
+  const uint64_t first = (offset + page - 1) / page * page, end = offset + bytes;
+  const uint64_t last = end == size_ ? (end + page - 1) / page * page : end / page * page;
+  if (last <= first || madvise(const_cast<uint8_t*>(data_) + first, last - first, MADV_DONTNEED) != 0) return;
+  const int file = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return;
+  // Advice: pages that others map stay.
+  posix_fadvise(file, static_cast<off_t>(first), static_cast<off_t>(last - first), POSIX_FADV_DONTNEED);
+  ::close(file);
+#else
+  (void)offset;
+  (void)bytes;
+#endif
+}
+
 MappedFile MappedFile::view(std::string path, const uint8_t* data, uint64_t size) {
   MappedFile file;
   file.data_ = data;

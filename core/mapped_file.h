@@ -22,6 +22,10 @@ class MappedFile {
   // Bytes that their owner keeps as long as this object lives.
   static MappedFile view(std::string path, const uint8_t* data, uint64_t size);
 
+  // Drops the pages that lie whole in the range from this process and from the system's file cache. They can be read again, from the
+  // disk. Does nothing for bytes that this object did not map.
+  void give_back(uint64_t offset, uint64_t bytes) const;
+
   const uint8_t* data() const { return data_; }
   uint64_t size() const { return size_; }
   const std::string& path() const { return path_; }

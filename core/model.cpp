@@ -26,7 +26,19 @@ Status Model::open(const double* spec, size_t spec_length, std::vector<MappedFil
   model->weights_.resize(slots);
   model->vectors_.resize(slots);
   model->dense_.resize(slots);
-  for (const TensorSpec& tensor : model->spec_.tensors) SHIFTADD_TRY(model->load(tensor));
+  bool replaced = true;
+  const std::vector<TensorSpec>& tensors = model->spec_.tensors;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    SHIFTADD_TRY(model->load(tensors[i]));
+    const Weights* weights = model->weights(tensors[i].role, tensors[i].layer);
+    if (weights == nullptr) continue;  // a vector, of which the backend has floats
+    replaced = replaced && weights->replaces_file();
+    // Of a stored tensor with several parts, which follow each other, after the last.
+    const bool again = i + 1 < tensors.size() && tensors[i + 1].data.file == tensors[i].data.file && tensors[i + 1].data.offset == tensors[i].data.offset;
+    if (weights->replaces_file() && !again) model->give_back(tensors[i]);
+  }
+  if (replaced)
+    for (const MappedFile& file : model->files_) file.give_back(0, file.size());
   *out = std::move(model);
   return ok_status();
 }
@@ -113,6 +125,14 @@ Status Model::load_vector(const TensorSpec& tensor, const DenseMatrix& matrix) {
   backend_->upload(floats.data(), vector, floats.size());
   heap_bytes_ += vector.bytes;
   return ok_status();
+}
+
+void Model::give_back(const TensorSpec& tensor) const {
+  const auto range = [&](const FileRange& part) { files_[part.file].give_back(part.offset, part.bytes); };
+  range(tensor.data);
+  if (!tensor.packed) return;
+  range(tensor.scales);
+  if (tensor.shape.has_row_scales) range(tensor.row_scales);
 }
 
 Status Model::load(const TensorSpec& tensor) {

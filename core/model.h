@@ -42,6 +42,7 @@ class Model {
   Model() = default;
   static size_t index(Role role, uint32_t layer) { return size_t{layer} * kRoleCount + static_cast<size_t>(role); }
   Status load(const TensorSpec& tensor);
+  void give_back(const TensorSpec& tensor) const;
   Status load_vector(const TensorSpec& tensor, const DenseMatrix& matrix);
   Status check_scales(const TensorSpec& tensor, const PackedMatrix& matrix) const;
   Status bytes_of(const FileRange& range, size_t alignment, const void** out);

@@ -382,6 +382,8 @@ void CpuBackend::add_gram(Buffer x, uint32_t rows, uint32_t columns, float* h) {
 Status make_cpu_backend(const CpuOptions& options, std::unique_ptr<Backend>* out) {
   if (options.threads < 0 || options.threads > kMaxThreads)
     return invalid_argument("threads must be 0 to 64 but is " + std::to_string(options.threads));
+  if (options.kv_type == KvType::int8)
+    return unsupported("an int8 KV cache needs the backend \"cuda\": on the processor, f16 is the smallest");
   const Kernels* kernels = nullptr;
   SHIFTADD_TRY(choose_kernels(options.isa, &kernels));
   const int threads = options.threads == 0 ? std::min(allowed_cores(), kMaxThreads) : options.threads;

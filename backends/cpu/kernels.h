@@ -31,7 +31,7 @@ namespace shiftadd {
 enum class Precision : int32_t { exact = 0, fast = 1 };
 
 // Element type of cached keys and values.
-enum class KvType : int32_t { f32 = 0, f16 = 1 };
+enum class KvType : int32_t { f32 = 0, f16 = 1, int8 = 2 };  // int8: of the CUDA backend
 
 // Below this X the products of a block are treated as zero; it keeps R / X finite.
 constexpr float kTinyRange = 1e-30f;

@@ -17,7 +17,7 @@ struct AttentionRoom {
   float *scores;   // [kSlice]
   float *weights;  // [kSlice]
   float *scratch;  // [kThreads]
-  unsigned char *newest;  // keys and values of the step's own position: [2][kMaxHead] elements
+  unsigned char *newest;  // of the step's own position: keys and values, [2][kMaxHead] elements, then their scales
   uint32 *last;
 };
 
@@ -31,16 +31,60 @@ DEVICE float rotated(const float* head, const float* angles, uint32 size, uint32
 
 DEVICE void store(half_bits* to, float value) { *to = narrow(value); }
 DEVICE void store(float* to, float value) { *to = value; }
-DEVICE float load(const half_bits* from) { return widen(*from); }
-DEVICE float load(const float* from) { return *from; }
 
-// Eight numbers of the cache as they are stored, zeros beyond `count`; at once where they are aligned.
+// ---- the 8-bit cache: kScaleGroup numbers of a head at one position are integers from -127 to 127 times one half-precision scale ----
+
+typedef signed char int8;
+
+struct Quantized {
+  int8 number;
+  half_bits scale;
+};
+
+// A group, a number per lane of a warp, with zeros beyond the head. The scale is rounded up and numbers are divided by what it became,
+// so that every integer is within 127. What is not finite makes the scale so.
+DEVICE Quantized quantize(float value) {
+  // Bits of floats without a sign are in the order of the floats.
+  const float largest = float_of(warp_max(bits_of(value) & 0x7fffffffu));
+  half_bits scale = narrow(divide(largest, 127.0f));
+  if (widen(scale) * 127.0f < largest) ++scale;
+  return {scale == 0 ? (int8)0 : (int8)round_to_int(divide(value, widen(scale))), scale};
+}
+
+DEVICE uint32 scales_of(uint32 size) { return (size + kScaleGroup - 1) / kScaleGroup; }
+
+// Eight numbers of the cache as they are stored, zeros beyond `count`; at once where they are aligned. The 8-bit cache has integers
+// and a factor on sums of them.
 template <class Element>
 struct Eight;
 template <>
+struct Eight<int8> {
+  uint2 words;  // each byte plus 128
+  float factor;
+  DEVICE_MEMBER void load(const int8* from, const half_bits* scale, bool aligned, uint32 count) {
+    factor = widen(*scale);
+    if (aligned) {
+      words = *(const uint2*)from;
+    } else {
+      uint32 packed[2] = {};
+#pragma unroll
+      for (uint32 i = 0; i < 8; ++i)
+        if (i < count) packed[i / 4] |= ((uint32)from[i] & 255u) << 8 * (i % 4);
+      words = {packed[0], packed[1]};
+    }
+    words.x ^= 0x80808080u;
+    words.y ^= 0x80808080u;
+  }
+  // A byte as the lowest bits of 2^23: cheaper than a conversion.
+  DEVICE_MEMBER float at(uint32 i) const {
+    return float_of(select_bytes(i < 4 ? words.x : words.y, 0x4b000000u, 0x7440u + i % 4)) - 8388736.0f;
+  }
+  DEVICE_MEMBER float times_factor(float sum) const { return sum * factor; }
+};
+template <>
 struct Eight<half_bits> {
   uint4 words;
-  DEVICE_MEMBER void load(const half_bits* from, bool aligned, uint32 count) {
+  DEVICE_MEMBER void load(const half_bits* from, const half_bits*, bool aligned, uint32 count) {
     if (aligned) {
       words = *(const uint4*)from;
       return;
@@ -55,16 +99,42 @@ struct Eight<half_bits> {
     const uint32 word = i / 2 == 0 ? words.x : i / 2 == 1 ? words.y : i / 2 == 2 ? words.z : words.w;
     return widen((half_bits)(word >> 16 * (i % 2)));
   }
+  DEVICE_MEMBER float times_factor(float sum) const { return sum; }
 };
 template <>
 struct Eight<float> {
   float values[8];
-  DEVICE_MEMBER void load(const float* from, bool, uint32 count) {
+  DEVICE_MEMBER void load(const float* from, const half_bits*, bool, uint32 count) {
 #pragma unroll
     for (uint32 i = 0; i < 8; ++i) values[i] = i < count ? from[i] : 0.0f;
   }
   DEVICE_MEMBER float at(uint32 i) const { return values[i]; }
+  DEVICE_MEMBER float times_factor(float sum) const { return sum; }
 };
+
+// Keys or values of one key/value head, from some position on.
+template <class Element>
+struct Cached {
+  Element* numbers;   // [position][head size]
+  half_bits* scales;  // [position][groups of a head]; of the 8-bit cache alone
+  DEVICE_MEMBER void load(Eight<Element>& eight, uint32 position, uint32 d, uint32 size, bool aligned, uint32 count) const {
+    const half_bits* scale = sizeof(Element) == 1 ? scales + position * scales_of(size) + d / kScaleGroup : 0;
+    eight.load(numbers + position * size + d, scale, aligned, count);
+  }
+};
+
+template <class Element>
+DEVICE Cached<Element> cached(const Attention& a, void* cache, uint32 kv_head, uint32 position) {
+  const uint64 line = (uint64)kv_head * a.capacity + position;
+  half_bits* scales = (half_bits*)((unsigned char*)cache + a.scales_offset);
+  return {(Element*)cache + line * a.head_size, scales + line * scales_of(a.head_size)};
+}
+
+// Number d of a position, by the warp that has the group of d.
+DEVICE void store_quantized(const Cached<int8>& to, uint32 d, uint32 size, const Quantized& from) {
+  if (d < size) to.numbers[d] = from.number;
+  if (d % kScaleGroup == 0) to.scales[d / kScaleGroup] = from.scale;
+}
 
 // Writes keys and values of new positions into the cache, one thread per number.
 KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
@@ -82,14 +152,31 @@ KERNEL LAUNCH_BOUNDS(kThreads) append_kv(Attention a) {
   }
 }
 
+// The same for the 8-bit cache, one warp per group of numbers.
+KERNEL LAUNCH_BOUNDS(kThreads) append_kv_int8(Attention a) {
+  begin_kernel();
+  const uint32 groups = scales_of(a.head_size), warp = block_x() * (kThreads / kWarp) + thread_index() / kWarp;
+  if (warp >= a.rows * a.kv_heads * groups) return;
+  const uint32 group = warp % groups, head = warp / groups % a.kv_heads, row = warp / groups / a.kv_heads;
+  const uint32 d = group * kScaleGroup + thread_index() % kWarp;
+  const uint64 line = ((uint64)row * a.kv_heads + head) * a.head_size;
+  const Quantized key = quantize(d < a.head_size ? a.k[line + d] : 0.0f), value = quantize(d < a.head_size ? a.v[line + d] : 0.0f);
+  store_quantized(cached<int8>(a, a.keys, head, a.position + row), d, a.head_size, key);
+  store_quantized(cached<int8>(a, a.values, head, a.position + row), d, a.head_size, value);
+}
+
 // What a block reads: `count` positions of the slice, of which `newest` (count: none) is not in the cache yet.
 template <class Element>
 struct SliceView {
-  const Element *keys, *values, *newest_key, *newest_value;
+  Cached<Element> keys, values, newest_key, newest_value;
   uint32 count, newest, size;
   bool aligned;
-  DEVICE_MEMBER const Element* key(uint32 p) const { return p == newest ? newest_key : keys + p * size; }
-  DEVICE_MEMBER const Element* value(uint32 p) const { return p == newest ? newest_value : values + p * size; }
+  DEVICE_MEMBER void load_key(Eight<Element>& eight, uint32 p, uint32 d, uint32 width) const {
+    (p == newest ? newest_key : keys).load(eight, p == newest ? 0 : p, d, size, aligned, width);
+  }
+  DEVICE_MEMBER void load_value(Eight<Element>& eight, uint32 p, uint32 d, uint32 width) const {
+    (p == newest ? newest_value : values).load(eight, p == newest ? 0 : p, d, size, aligned, width);
+  }
 };
 
 // The scores of positions thread, which is below `count`: q times key, before scale.
@@ -107,7 +194,7 @@ DEVICE float score_positions(const Attention& a, const AttentionRoom& room, cons
 #pragma unroll
       for (uint32 i = 0; i < kLoadsAtOnce; ++i) {
         const uint32 item = base + i * kThreads, d = item % chunks * 8;
-        if (item < slice.count * chunks) keys[i].load(slice.key(item / chunks) + first + d, slice.aligned, width - d);
+        if (item < slice.count * chunks) slice.load_key(keys[i], item / chunks, first + d, width - d);
       }
 #pragma unroll
       for (uint32 i = 0; i < kLoadsAtOnce; ++i) {
@@ -116,7 +203,7 @@ DEVICE float score_positions(const Attention& a, const AttentionRoom& room, cons
         float sum = 0;
 #pragma unroll
         for (uint32 j = 0; j < 8; ++j) sum = fused_multiply_add(room.query[chunk * 8 + j], keys[i].at(j), sum);
-        room.parts[item / chunks * (kPieceParts + 1) + chunk] = sum;
+        room.parts[item / chunks * (kPieceParts + 1) + chunk] = keys[i].times_factor(sum);
       }
     }
     synchronize_block();
@@ -138,11 +225,11 @@ DEVICE float weigh_values(const AttentionRoom& room, const SliceView<Element>& s
       Eight<Element> values[kLoadsAtOnce];
 #pragma unroll
       for (uint32 i = 0; i < kLoadsAtOnce; ++i)
-        if (base + i * groups < slice.count) values[i].load(slice.value(base + i * groups) + first + d, slice.aligned, width - d);
+        if (base + i * groups < slice.count) slice.load_value(values[i], base + i * groups, first + d, width - d);
 #pragma unroll
       for (uint32 i = 0; i < kLoadsAtOnce; ++i) {
         if (base + i * groups >= slice.count) continue;
-        const float weight = room.weights[base + i * groups];
+        const float weight = values[i].times_factor(room.weights[base + i * groups]);
 #pragma unroll
         for (uint32 j = 0; j < 8; ++j) sums[j] = fused_multiply_add(weight, values[i].at(j), sums[j]);
       }
@@ -156,6 +243,33 @@ DEVICE float weigh_values(const AttentionRoom& room, const SliceView<Element>& s
   if (thread < width)
     for (uint32 g = 0; g < groups; ++g) value += room.parts[g * chunks * 8 + thread];
   return value;
+}
+
+// Key and value of the step's own position into the view, and into the cache with `keep`.
+template <class Element>
+DEVICE void make_newest(const Attention& a, const SliceView<Element>& slice, uint32 kv_head, uint32 position, bool keep) {
+  const Cached<Element> keys = cached<Element>(a, a.keys, kv_head, position), values = cached<Element>(a, a.values, kv_head, position);
+  for (uint32 d = thread_index(); d < slice.size; d += kThreads) {
+    store(slice.newest_key.numbers + d, rotated(a.k + (uint64)kv_head * slice.size, a.angles, a.rotary_size, d));
+    store(slice.newest_value.numbers + d, a.v[(uint64)kv_head * slice.size + d]);
+    if (!keep) continue;
+    keys.numbers[d] = slice.newest_key.numbers[d];
+    values.numbers[d] = slice.newest_value.numbers[d];
+  }
+}
+DEVICE void make_newest(const Attention& a, const SliceView<int8>& slice, uint32 kv_head, uint32 position, bool keep) {
+  const Cached<int8> keys = cached<int8>(a, a.keys, kv_head, position), values = cached<int8>(a, a.values, kv_head, position);
+  const uint64 line = (uint64)kv_head * slice.size;
+  // Whole warps: a group is one of them.
+  for (uint32 d = thread_index(); d - thread_index() % kWarp < slice.size; d += kThreads) {
+    const Quantized key = quantize(d < slice.size ? rotated(a.k + line, a.angles, a.rotary_size, d) : 0.0f);
+    const Quantized value = quantize(d < slice.size ? a.v[line + d] : 0.0f);
+    store_quantized(slice.newest_key, d, slice.size, key);
+    store_quantized(slice.newest_value, d, slice.size, value);
+    if (!keep) continue;
+    store_quantized(keys, d, slice.size, key);
+    store_quantized(values, d, slice.size, value);
+  }
 }
 
 struct SliceSum {
@@ -223,24 +337,18 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
   const uint32 start = (a.first_slice + block) * kSlice;
   const uint32 first = start > seen ? start : seen, last = start + kSlice < visible ? start + kSlice : visible;
   const uint32 group_heads = a.heads / a.kv_heads, kv_head = head / group_heads;
-  const uint64 line = ((uint64)row * a.heads + head) * size, base = ((uint64)kv_head * a.capacity + first) * size;
-  SliceView<Element> slice{(const Element*)a.keys + base, (const Element*)a.values + base, 0, 0,
+  const uint64 line = ((uint64)row * a.heads + head) * size;
+  SliceView<Element> slice{cached<Element>(a, a.keys, kv_head, first), cached<Element>(a, a.values, kv_head, first), {}, {},
                            last > first ? last - first : 0, kSlice, size, size % 8 == 0};
   if (a.append && slice.count > 0 && last == visible) {
     // This block sees the step's own position: it makes key and value as they are stored, and one block of the heads that share
     // them stores them.
-    Element *key = (Element*)room.newest, *value = key + kMaxHead;
-    for (uint32 d = thread; d < size; d += kThreads) {
-      store(key + d, rotated(a.k + (uint64)kv_head * size, a.angles, a.rotary_size, d));
-      store(value + d, a.v[(uint64)kv_head * size + d]);
-      if (head % group_heads > 0) continue;
-      const uint64 to = ((uint64)kv_head * a.capacity + position) * size + d;
-      ((Element*)a.keys)[to] = key[d];
-      ((Element*)a.values)[to] = value[d];
-    }
-    slice.newest_key = key;
-    slice.newest_value = value;
+    Element* numbers = (Element*)room.newest;
+    half_bits* scales = sizeof(Element) == 1 ? (half_bits*)(numbers + 2 * kMaxHead) : 0;
+    slice.newest_key = {numbers, scales};
+    slice.newest_value = {numbers + kMaxHead, sizeof(Element) == 1 ? scales + kMaxHead / kScaleGroup : 0};
     slice.newest = slice.count - 1;
+    make_newest(a, slice, kv_head, position, head % group_heads == 0);
     synchronize_block();
   }
   float* parts = a.partial + ((uint64)row * a.heads + head) * a.slices * (2 + size);
@@ -284,19 +392,28 @@ DEVICE void attend(const Attention& a, const AttentionRoom& room) {
   if (thread == 0) a.ended[(uint64)row * a.heads + head] = 0;  // for the next launch
 }
 
+#define ATTENTION_ROOM(newest_bytes) \
+  SHARED float query[kPiece]; \
+  SHARED float parts[kSlice * (kPieceParts + 1)]; \
+  SHARED float scores[kSlice]; \
+  SHARED float weights[kSlice]; \
+  SHARED float scratch[kThreads]; \
+  SHARED uint4 newest[(newest_bytes) / sizeof(uint4)]; \
+  SHARED uint32 last[1]; \
+  const AttentionRoom room{query, parts, scores, weights, scratch, (unsigned char*)newest, last}
+
 // Grid: slices x heads x rows.
 KERNEL LAUNCH_BOUNDS(kThreads) attend_slice(Attention a) {
   begin_kernel();
-  SHARED float query[kPiece];
-  SHARED float parts[kSlice * (kPieceParts + 1)];
-  SHARED float scores[kSlice];
-  SHARED float weights[kSlice];
-  SHARED float scratch[kThreads];
-  SHARED uint4 newest[2 * kMaxHead * sizeof(float) / sizeof(uint4)];
-  SHARED uint32 last[1];
-  const AttentionRoom room{query, parts, scores, weights, scratch, (unsigned char*)newest, last};
+  ATTENTION_ROOM(2 * kMaxHead * sizeof(float));
   if (a.half_cache) attend<half_bits>(a, room);
   else attend<float>(a, room);
+}
+// A kernel of its own, so that its registers are not those of the others.
+KERNEL LAUNCH_BOUNDS(kThreads) attend_slice_int8(Attention a) {
+  begin_kernel();
+  ATTENTION_ROOM(2 * kMaxHead + 2 * (kMaxHead / kScaleGroup) * sizeof(half_bits));
+  attend<int8>(a, room);
 }
 
 }  // namespace shiftadd_cuda

@@ -20,16 +20,17 @@ struct RowsRoom {
 
 // Scores of one position and kRowsOfThread pairs from `first_row` on, before scale.
 template <class Element>
-DEVICE void score_rows(const RowsRoom& room, const Element* key, bool aligned, uint32 size, uint32 first_row, float (&scores)[kRowsOfThread]) {
+DEVICE void score_rows(const RowsRoom& room, const Cached<Element>& keys, uint32 position, bool aligned, uint32 size, uint32 first_row,
+                       float (&scores)[kRowsOfThread]) {
   for (uint32 d = 0; d < size; d += 8) {
     Eight<Element> eight;
-    eight.load(key + d, aligned, size - d);
+    keys.load(eight, position, d, size, aligned, size - d);
 #pragma unroll
     for (uint32 r = 0; r < kRowsOfThread; ++r) {
       float sum = 0;
 #pragma unroll
       for (uint32 j = 0; j < 8; ++j) sum = fused_multiply_add(room.query[first_row + r][d + j], eight.at(j), sum);
-      scores[r] += sum;
+      scores[r] += eight.times_factor(sum);
     }
   }
 }
@@ -53,15 +54,14 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
   if (most == 0) {
     if (a.slices > 1 && thread < used) part_of(thread)[1] = 0;
   } else {
-    const uint64 base = ((uint64)kv_head * a.capacity + start) * size;
-    const Element *keys = (const Element*)a.keys + base, *values = (const Element*)a.values + base;
+    const Cached<Element> keys = cached<Element>(a, a.keys, kv_head, start), values = cached<Element>(a, a.values, kv_head, start);
 #pragma unroll
     for (uint32 r = 0; r < kRows; ++r) room.query[r][thread] = thread < size ? a.q[(uint64)room.places[r] * size + thread] : 0.0f;
     synchronize_block();
     const uint32 position = thread % kSlice, first_row = thread / kSlice * kRowsOfThread;
     if (position < most) {
       float scores[kRowsOfThread] = {};
-      score_rows(room, keys + position * size, aligned, size, first_row, scores);
+      score_rows(room, keys, position, aligned, size, first_row, scores);
 #pragma unroll
       for (uint32 i = 0; i < kRowsOfThread; ++i) {
         const uint32 r = first_row + i, row = room.places[r] / a.heads, head = room.places[r] % a.heads;
@@ -87,13 +87,13 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
     if (group < groups)
       for (uint32 p = group; p < most; p += groups) {
         Eight<Element> eight;
-        eight.load(values + p * size + d, aligned, size - d);
+        values.load(eight, p, d, size, aligned, size - d);
         // Positions that all see, then those that some see: adding a product with a weight of zero would not keep every bit.
         const bool all = p < least;
 #pragma unroll
         for (uint32 r = 0; r < kRows; ++r) {
           if (!all && p >= room.counts[r]) continue;
-          const float weight = room.scores[p][r];
+          const float weight = eight.times_factor(room.scores[p][r]);
 #pragma unroll
           for (uint32 j = 0; j < 8; ++j) sums[r][j] = fused_multiply_add(weight, eight.at(j), sums[r][j]);
         }
@@ -134,18 +134,26 @@ DEVICE void attend_many(const Attention& a, const RowsRoom& room) {
   }
 }
 
+#define ROWS_ROOM() \
+  SHARED float query[kAttentionRows][kPiece]; \
+  SHARED float scores[kSlice][kAttentionRows]; \
+  SHARED float parts[kThreads * 8]; \
+  SHARED float join_scores[kSlice], weights[kSlice], scratch[kThreads]; \
+  SHARED SliceSum totals[kAttentionRows]; \
+  SHARED uint32 places[kAttentionRows], counts[kAttentionRows], ends_last[kAttentionRows]; \
+  const RowsRoom room{{0, parts, join_scores, weights, scratch, 0, 0}, query, scores, totals, places, counts, ends_last}
+
 // Grid: slices x key/value heads x groups of kAttentionRows pairs. Heads of at most kPiece numbers, no window.
 KERNEL LAUNCH_BOUNDS(kThreads) attend_rows(Attention a) {
   begin_kernel();
-  SHARED float query[kAttentionRows][kPiece];
-  SHARED float scores[kSlice][kAttentionRows];
-  SHARED float parts[kThreads * 8];
-  SHARED float join_scores[kSlice], weights[kSlice], scratch[kThreads];
-  SHARED SliceSum totals[kAttentionRows];
-  SHARED uint32 places[kAttentionRows], counts[kAttentionRows], ends_last[kAttentionRows];
-  const RowsRoom room{{0, parts, join_scores, weights, scratch, 0, 0}, query, scores, totals, places, counts, ends_last};
+  ROWS_ROOM();
   if (a.half_cache) attend_many<half_bits>(a, room);
   else attend_many<float>(a, room);
+}
+KERNEL LAUNCH_BOUNDS(kThreads) attend_rows_int8(Attention a) {
+  begin_kernel();
+  ROWS_ROOM();
+  attend_many<int8>(a, room);
 }
 
 }  // namespace shiftadd_cuda

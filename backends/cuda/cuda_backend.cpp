@@ -13,6 +13,7 @@
 #include "backends/cuda/cuda_device.h"
 #include "backends/cuda/cuda_weights.h"
 #include "backends/cuda/held_operations.h"
+#include "backends/cuda/kv_layout.h"
 #include "backends/cuda/packed_linear.h"
 #include "core/rotation.h"
 
@@ -43,8 +44,9 @@ class CudaBackend final : public Backend {
         partial_(*device_), ended_(*device_), results_(*device_), largest_room_(*device_), basis_(*device_), rotation_(*device_), read_(*device_) {
     for (const auto& [function, name] : std::initializer_list<std::pair<CudaFunction*, const char*>>{
              {&embed_packed_, "embed_packed"}, {&embed_dense_, "embed_dense"}, {&normalize_, "normalize"},
-             {&rotate_, "rotate"}, {&append_, "append_kv"}, {&attend_, "attend_slice"}, {&attend_rows_, "attend_rows"},
-             {&largest_, "find_largest"},
+             {&rotate_, "rotate"}, {&append_, is_int8() ? "append_kv_int8" : "append_kv"},
+             {&attend_, is_int8() ? "attend_slice_int8" : "attend_slice"},
+             {&attend_rows_, is_int8() ? "attend_rows_int8" : "attend_rows"}, {&largest_, "find_largest"},
              {&activate_, "activate"}, {&add_bias_, "add_bias"}, {&scale_, "scale"}, {&soft_cap_, "soft_cap"}, {&add_, "add"},
              {&basis_change_, "change_basis"}, {&gram_, "gram"},
              {&log_probabilities_, "log_probabilities"}, {&read_memory_, "read_memory"}})
@@ -141,9 +143,8 @@ class CudaBackend final : public Backend {
     if (rows > 1) settle();
   }
 
-  // Keys and values: [key/value head][position][head size].
   uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const override {
-    return size_t{kv_heads} * capacity * head_size * (kv_type_ == KvType::f32 ? sizeof(float) : sizeof(uint16_t));
+    return KvLayout(kv_type_, kv_heads, head_size, capacity).bytes;
   }
 
   void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows,
@@ -164,6 +165,7 @@ class CudaBackend final : public Backend {
     a.rows = rows;
     a.window = shape.window;
     a.half_cache = kv_type_ == KvType::f16;
+    a.scales_offset = KvLayout(kv_type_, shape.kv_heads, shape.head_size, cache.capacity).scales_offset;
     a.scale = shape.scale;
     a.cap = shape.cap;
     if (rows == 1 && shape.head_size <= kMaxHead) {
@@ -178,7 +180,7 @@ class CudaBackend final : public Backend {
       settle();
     } else {
       settle();
-      device_->launch(append_, {blocks_of(size_t{rows} * shape.kv_heads * shape.head_size)}, kThreads, a);
+      append(shape, rows, a);
     }
     if (in_step_ && a.append && position == step_position_) {
       a.position = 0;
@@ -298,6 +300,12 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  bool is_int8() const { return kv_type_ == KvType::int8; }
+  // Keys and values of new positions into the cache: a thread per number, or a warp per group of them.
+  void append(const AttentionShape& shape, uint32_t rows, const Attention& a) {
+    const size_t lines = size_t{rows} * shape.kv_heads, groups = blocks_of(shape.head_size, kScaleGroup);
+    device_->launch(append_, {blocks_of(lines * (is_int8() ? groups * kWarp : shape.head_size))}, kThreads, a);
+  }
   void launch_norm(uint32_t rows) {
     const auto& [x, columns, norm] = *held_norm_;
     device_->launch(normalize_, {rows}, kThreads, x, norm.gain, norm.bias, norm.out, columns, norm.centered, norm.epsilon);

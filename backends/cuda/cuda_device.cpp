@@ -7,10 +7,12 @@
 namespace shiftadd {
 namespace {
 
-constexpr int kClockRate = 13, kMultiprocessorCount = 16, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
+// CUdevice_attribute
+constexpr int kClockRate = 13, kMultiprocessorCount = 16, kIntegrated = 18, kCanMapHostMemory = 19, kCapabilityMajor = 75, kCapabilityMinor = 76;
 constexpr int kFirstCapability = 80;        // the binary matrix instruction with AND
 constexpr int kProgrammaticCapability = 90; // griddepcontrol, which device.cuh compiles from here on
 constexpr unsigned kNonBlocking = 1;        // CU_STREAM_NON_BLOCKING
+constexpr unsigned kHostMapped = 2;         // CU_MEMHOSTALLOC_DEVICEMAP
 constexpr int kMaxSharedBytes = 8;          // CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 
 // An image of a chip that is not a plug-in card fits that chip alone, and the chip takes no other.
@@ -42,6 +44,9 @@ Status CudaDevice::open(int index, std::unique_ptr<CudaDevice>* out) {
   SHIFTADD_TRY(driver.check(driver.device_attribute(&device->multiprocessors_, kMultiprocessorCount, device->device_),
                             "cannot ask for the GPU's size"));
   if (driver.device_attribute(&device->kilohertz_, kClockRate, device->device_) != 0) device->kilohertz_ = 0;
+  int integrated = 0, maps = 0;
+  device->integrated_ = driver.device_attribute(&integrated, kIntegrated, device->device_) == 0 &&
+                        driver.device_attribute(&maps, kCanMapHostMemory, device->device_) == 0 && integrated != 0 && maps != 0;
   device->capability_ = major * 10 + minor;
   device->name_ = std::string(name) + " (sm_" + std::to_string(device->capability_) + ")";
   if (device->capability_ < kFirstCapability)
@@ -100,6 +105,24 @@ void CudaDevice::release(CudaAddress address) {
   enter();
   driver_.stream_synchronize(stream_);  // kernels may still use it
   driver_.memory_free(address);
+}
+
+Status CudaDevice::open_window(size_t bytes, CudaWindow* out) {
+  enter();
+  SHIFTADD_TRY(failure_);
+  const std::string what = "cannot allocate " + std::to_string(bytes) + " bytes that processor and GPU share";
+  void* host = nullptr;
+  SHIFTADD_TRY(driver_.check(driver_.host_allocate(&host, bytes, kHostMapped), what.c_str()));
+  out->host = static_cast<unsigned char*>(host);
+  const Status status = driver_.check(driver_.host_address(&out->address, host, 0), what.c_str());
+  if (!status.ok()) driver_.host_free(host);
+  return status;
+}
+
+void CudaDevice::close_window(CudaWindow window) {
+  enter();
+  driver_.stream_synchronize(stream_);  // kernels may still read it
+  driver_.host_free(window.host);
 }
 
 void CudaDevice::clear(CudaAddress address, size_t bytes) {

@@ -20,6 +20,12 @@ struct KernelImage {
 extern const KernelImage kKernelImages[];
 extern const int kKernelImageCount;
 
+// Memory of the processor that the GPU reads where it is.
+struct CudaWindow {
+  unsigned char* host = nullptr;
+  CudaAddress address = 0;
+};
+
 class CudaDevice {
  public:
   static Status open(int index, std::unique_ptr<CudaDevice>* out);
@@ -28,10 +34,15 @@ class CudaDevice {
   const std::string& name() const { return name_; }  // "NVIDIA H100 80GB HBM3 (sm_90)"
   int capability() const { return capability_; }
   int multiprocessors() const { return multiprocessors_; }
+  // Processor and GPU have one memory.
+  bool integrated() const { return integrated_; }
+  void set_integrated(bool integrated) { integrated_ = integrated; }  // for tests
   int kilohertz() const { return kilohertz_; }  // of the highest clock; 0: unknown
 
   Status allocate(size_t bytes, CudaAddress* out);
   void release(CudaAddress address);
+  Status open_window(size_t bytes, CudaWindow* out);
+  void close_window(CudaWindow window);
   void clear(CudaAddress address, size_t bytes);
   // Whole words, when they are few.
   void upload(const void* host, CudaAddress to, size_t bytes);
@@ -85,6 +96,7 @@ class CudaDevice {
 
   CudaDriver driver_;
   int device_ = 0, capability_ = 0, multiprocessors_ = 0, kilohertz_ = 0;
+  bool integrated_ = false;
   bool programmatic_ = false;  // kernels of the loaded image wait for each other themselves
   CudaContext context_ = nullptr;
   CudaStream stream_ = nullptr;

@@ -49,6 +49,9 @@ struct CudaLaunch {
   X(context_set, "cuCtxSetCurrent", (CudaContext))                                                     \
   X(memory_allocate, "cuMemAlloc_v2", (CudaAddress*, size_t))                                          \
   X(memory_free, "cuMemFree_v2", (CudaAddress))                                                        \
+  X(host_allocate, "cuMemHostAlloc", (void**, size_t, unsigned))                                       \
+  X(host_address, "cuMemHostGetDevicePointer_v2", (CudaAddress*, void*, unsigned))                     \
+  X(host_free, "cuMemFreeHost", (void*))                                                               \
   X(memory_set, "cuMemsetD8Async", (CudaAddress, unsigned char, size_t, CudaStream))                   \
   X(copy_to_device, "cuMemcpyHtoDAsync_v2", (CudaAddress, const void*, size_t, CudaStream))            \
   X(copy_to_host, "cuMemcpyDtoHAsync_v2", (void*, CudaAddress, size_t, CudaStream))                    \

@@ -13,7 +13,7 @@
 namespace shiftadd {
 
 // Raise it with every change of core/backend.h, core/status.h and CudaOptions.
-constexpr int32_t kCudaInterface = 3;
+constexpr int32_t kCudaInterface = 4;
 
 // What the driver says of a GPU without work being begun on it.
 struct CudaDeviceInfo {

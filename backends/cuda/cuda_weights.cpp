@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 #include <vector>
 
 #include "core/half.h"
@@ -12,6 +13,7 @@ namespace {
 using namespace shiftadd_cuda;
 
 constexpr uint32_t kRepackThreads = 256;
+constexpr size_t kWindowBytes = size_t{4} << 20;  // through which a file's planes go where processor and GPU have one memory
 // Warps of one product that fill a large GPU: 16 to 27 on each of 132 multiprocessors (design measurements on an H200).
 constexpr uint32_t kWantedWarps = 2048;
 constexpr uint32_t kResidentWarps = 24;  // of 80 registers, on a multiprocessor
@@ -46,23 +48,51 @@ Status CudaPackedWeights::load(const PackedMatrix& matrix) {
   return device_.failure();
 }
 
-// Copies the file's planes to the GPU, which reorders them.
+// Copies the file's planes to where the GPU reads them, which reorders them.
 Status CudaPackedWeights::load_planes(const PackedMatrix& matrix) {
   const PackedShape& shape = matrix.shape;
   const size_t words = size_t{packed_.tiles} * packed_.k_blocks * shape.planes * kUnitWords;
   SHIFTADD_TRY(device_.allocate(words * sizeof(uint32_t), &planes_));
   bytes_ += words * sizeof(uint32_t);
+  packed_.planes = device_pointer<unsigned>(planes_);
+  if (device_.integrated()) return load_through_window(matrix);
   CudaAddress file = 0;
   SHIFTADD_TRY(device_.allocate(shape.plane_bytes(), &file));
   device_.upload(matrix.planes, file, shape.plane_bytes());
-  const Repack repack{device_pointer<unsigned char>(file), reinterpret_cast<unsigned*>(planes_), shape.rows, shape.quads(),
-                      shape.planes, packed_.group_rows, packed_.row_groups, packed_.tiles_per_group, packed_.tiles,
-                      packed_.k_blocks};
-  device_.launch(device_.kernel("repack_planes"), {(words + kRepackThreads - 1) / kRepackThreads}, kRepackThreads, repack);
+  repack(shape, file, 0, packed_.row_groups);
   device_.synchronize();
   device_.release(file);
-  packed_.planes = device_pointer<unsigned>(planes_);
   return ok_status();
+}
+
+// Where processor and GPU have one memory: some row groups at a time, so that a matrix is never there twice. What the weights become
+// is ordinary memory of the GPU: it does not cache what it shares with the processor, and weights of many tokens are read many times.
+Status CudaPackedWeights::load_through_window(const PackedMatrix& matrix) {
+  const PackedShape& shape = matrix.shape;
+  const size_t group_bytes = size_t{packed_.tiles_per_group} * shape.quads() * shape.planes * kBlockBytes;
+  const uint32_t at_once = static_cast<uint32_t>(std::clamp<size_t>(kWindowBytes / group_bytes, 1, packed_.row_groups));
+  CudaWindow window;
+  SHIFTADD_TRY(device_.open_window(at_once * group_bytes, &window));
+  for (uint32_t first = 0; first < packed_.row_groups && device_.failure().ok(); first += at_once) {
+    const uint32_t groups = std::min(at_once, packed_.row_groups - first);
+    const size_t from = first * group_bytes, to = first + groups == packed_.row_groups ? shape.plane_bytes() : from + groups * group_bytes;
+    std::memcpy(window.host, matrix.planes + from, to - from);
+    repack(shape, window.address, first, groups);
+    device_.synchronize();
+  }
+  device_.close_window(window);
+  return device_.failure();
+}
+
+void CudaPackedWeights::repack(const PackedShape& shape, CudaAddress file, uint32_t first_group, uint32_t groups) {
+  const uint32_t first_row = first_group * packed_.group_rows, first_tile = first_group * packed_.tiles_per_group;
+  const bool last = first_group + groups == packed_.row_groups;
+  const uint32_t tiles = last ? packed_.tiles - first_tile : groups * packed_.tiles_per_group;
+  const size_t tile_words = size_t{packed_.k_blocks} * shape.planes * kUnitWords;
+  const Repack repack{device_pointer<unsigned char>(file), reinterpret_cast<unsigned*>(planes_) + first_tile * tile_words,
+                      last ? shape.rows - first_row : groups * packed_.group_rows, shape.quads(), shape.planes, packed_.group_rows, groups,
+                      packed_.tiles_per_group, tiles, packed_.k_blocks};
+  device_.launch(device_.kernel("repack_planes"), {(tiles * tile_words + kRepackThreads - 1) / kRepackThreads}, kRepackThreads, repack);
 }
 
 // [row group][column group][plane] becomes [row group][k-block][plane][column group of the k-block].

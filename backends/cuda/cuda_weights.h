@@ -16,6 +16,7 @@ class CudaWeights : public Weights {
   // Exactly one of them is not null.
   virtual const shiftadd_cuda::Packed* packed() const { return nullptr; }
   virtual const shiftadd_cuda::Dense* dense() const { return nullptr; }
+  bool replaces_file() const override { return device_.integrated(); }
 
  protected:
   CudaDevice& device_;
@@ -33,6 +34,9 @@ class CudaPackedWeights final : public CudaWeights {
 
  private:
   Status load_planes(const PackedMatrix& matrix);
+  Status load_through_window(const PackedMatrix& matrix);
+  // Reorders the planes of some row groups, which lie at `file` as in the file.
+  void repack(const PackedShape& shape, CudaAddress file, uint32_t first_group, uint32_t groups);
   Status load_scales(const PackedMatrix& matrix);
 
   shiftadd_cuda::Packed packed_{};

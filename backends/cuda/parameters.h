@@ -20,6 +20,7 @@ constexpr unsigned kNarrowTiles = 1, kNarrowGroups = 2;  // and of packed_prefil
 constexpr unsigned kPrefillWarps = 8;   // of a block of both, at most
 constexpr unsigned kSlice = 128;        // positions of one attention block
 constexpr unsigned kMaxHead = 512;      // numbers of a head whose new key and value fit shared memory
+constexpr unsigned kScaleGroup = 32;    // numbers of a head, at one position, that share a scale of the 8-bit cache: a warp
 constexpr unsigned kAttentionRows = 8;  // of a block of attend_rows: one for each of its warps
 constexpr unsigned kPiece = 256;        // numbers of a head between two barriers of attention; attend_rows takes no larger heads
 constexpr unsigned kThreads = 256;      // of a block of an element-wise kernel, of normalize, and of attend
@@ -92,13 +93,15 @@ struct Dense {
 
 struct Attention {
   const float *q, *k, *v;
-  void *keys, *values;     // [key/value head][position of capacity][head size]
+  void *keys, *values;     // [key/value head][position of capacity][head size]; of the 8-bit cache, scales_offset bytes behind:
+                           // [key/value head][position of capacity][groups of kScaleGroup] half-precision scales
   float* out;
   float* partial;          // [row][head][slice][2 + head size]: largest score, sum, weighted values
   unsigned* ended;         // [row][head]: blocks that have ended; zeros before and after a launch
   const float* slopes;     // [heads], or null
   const float* angles;     // of the one row, when q and k are still to be rotated, or null
   const unsigned* origin;  // added to `position`, or null
+  unsigned long long scales_offset;
   unsigned heads, kv_heads, head_size, rotary_size, capacity, position, rows, window, first_slice, slices;
   unsigned half_cache, append;  // append: attend_slice also stores the one new position
   float scale, cap;

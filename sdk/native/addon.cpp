@@ -37,7 +37,8 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   const Napi::Object object = info[2].As<Napi::Object>();
   const int32_t threads = integer_of(object, "threads", 0);
   const int32_t precision = object.Get("precision").ToString().Utf8Value() == "fast" ? 1 : 0;
-  const int32_t kv_type = object.Get("kvCache").ToString().Utf8Value() == "f16" ? 1 : 0;
+  const std::string cache = object.Get("kvCache").ToString().Utf8Value();
+  const int32_t kv_type = cache == "f16" ? 1 : cache == "int8" ? 2 : 0;
   const std::string isa = object.Get("isa").IsString() ? object.Get("isa").As<Napi::String>().Utf8Value() : "";
 
   const std::string backend = object.Get("backend").IsString() ? object.Get("backend").As<Napi::String>().Utf8Value() : "cpu";

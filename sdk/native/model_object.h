@@ -44,7 +44,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     out.Set("isa", model.isa);
     out.Set("threads", model.threads);
     out.Set("precision", model.precision == 0 ? "exact" : "fast");
-    out.Set("kvCache", model.kv_type == 0 ? "f32" : "f16");
+    out.Set("kvCache", model.kv_type == 0 ? "f32" : model.kv_type == 1 ? "f16" : "int8");
     out.Set("mappedBytes", model.mapped_bytes);
     out.Set("heapBytes", model.heap_bytes);
     return out;

@@ -33,8 +33,10 @@ export function makeCancelFlag(): CancelFlag {
 
 export type Precision = 'exact' | 'fast';
 
-/** Element type of cached keys and values. */
-export type KvType = 'f32' | 'f16';
+/** Element type of cached keys and values; `int8` (8.5 bits each, with their scales) is of the backend cuda. */
+export type KvType = 'f32' | 'f16' | 'int8';
+/** In the order of the C interface's numbers. */
+export const kvTypes = ['f32', 'f16', 'int8'] as const satisfies readonly KvType[];
 
 export interface EngineDevice {
   /** `cpu` for the CPU backend. */

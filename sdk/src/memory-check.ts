@@ -1,10 +1,10 @@
-/** Refuses to load what certainly cannot be had, before an allocation gets the process killed. */
+/** Refuses to load what certainly cannot be had, before an allocation gets the process killed, or what a backend does not have. */
 import type { KvType } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import type { FamilySpec } from './families/index.js';
 import { kvCacheBytes, loadedWeights, scratchBytes } from './model-bytes.js';
 import type { ModelTensor } from './model-spec.js';
-import type { SelectedBackend } from './select-backend.js';
+import type { BackendName, SelectedBackend } from './select-backend.js';
 
 /**
  * ERR_OUT_OF_MEMORY when the weights that must be resident and the cache of one token exceed all that this process could ever
@@ -30,6 +30,12 @@ export function checkMemory(
     'ERR_OUT_OF_MEMORY',
     `${path} needs ${size(needed)} of memory (${parts.join(', ')})${beside}, but at most ${size(available.mostBytes)} can be had here (${available.limitedBy}, swap included). planMemory or "shiftadd inspect --plan" says what would fit.`,
   );
+}
+
+/** ERR_NO_BACKEND for a KV cache that this backend does not have. */
+export function checkKvCache(kvCache: KvType, backend: BackendName): void {
+  if (kvCache !== 'int8' || backend === 'cuda') return;
+  throw new ShiftAddError('ERR_NO_BACKEND', `An int8 KV cache (kvCache, --kv-cache) needs the backend cuda; this is ${backend}, where f16 is the smallest.`);
 }
 
 function size(bytes: number): string {

@@ -9,6 +9,7 @@ import { boardProfile } from './devices/profile-folder.js';
 import type { KvType } from './engine.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { fewerPlanes } from './fewer-planes.js';
+import { checkKvCache } from './memory-check.js';
 import { kvCacheBytes, loadedWeights, scratchBytes, threadBytes } from './model-bytes.js';
 import { checkContextSize } from './model-core.js';
 import { buildModelSpec, type ModelTensor } from './model-spec.js';
@@ -26,7 +27,7 @@ export interface PlanMemoryOptions {
   contextSize?: number;
   /** Default what the profile recommends; 'cpu' without one. */
   backend?: BackendName;
-  /** Default 'f16'. */
+  /** Default 'f16'; 'int8' with the backend cuda alone. */
   kvCache?: KvType;
   /** Default what the profile recommends, else 4. */
   threads?: number;
@@ -113,7 +114,7 @@ const shares: Record<BackendName | 'cudaShort', Share> = {
   wasm: null,
 };
 
-/** Needs no backend. TypeError and RangeError for wrong options, ERR_NOT_FOUND (model or device), ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL. */
+/** Needs no backend. TypeError and RangeError for wrong options, ERR_NOT_FOUND (model or device), ERR_NO_BACKEND (kvCache int8 without cuda), ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL. */
 export async function planMemory(folderOrName?: string | URL, options?: PlanMemoryOptions): Promise<MemoryPlan> {
   const checked = readOptions<PlanMemoryOptions>(planMemoryRules, options, 'planMemory');
   const profile = checked.device === undefined ? null : boardProfile(checked.device);
@@ -135,6 +136,7 @@ function planOf(
   const backend = options.backend ?? profile?.recommended.backend ?? 'cpu';
   const threads = options.threads ?? profile?.recommended.threads ?? 4;
   const kvCache = options.kvCache ?? 'f16';
+  checkKvCache(kvCache, backend);
   const contextSize = options.contextSize ?? Math.min(family.contextLimit, defaultContextSize);
   const { totalBytes, reserve, availableBytes, source } = memoryOf(profile, options.freeBytes);
   const { mapped, held } = loadedWeights(tensors, backend);
@@ -155,6 +157,7 @@ function planOf(
   if (fits === false) {
     if (largestContext! > 0) advice.push(`a context of at most ${largestContext} tokens`);
     if (kvCache === 'f32' && fitsAt(contextSize, 'f16')) advice.push('a KV cache of 16-bit numbers (f16)');
+    if (backend === 'cuda' && kvCache !== 'int8' && fitsAt(contextSize, 'int8')) advice.push('a KV cache of 8-bit integers (int8)');
     const fewer = fewerPlanes(tensors, backend).find(({ saved }) => fitsAt(contextSize, kvCache, saved));
     if (fewer !== undefined) advice.push(`linear layers of ${fewer.planes} bit-planes: shiftadd quantize <checkpoint> <output> --bits ${fewer.planes}`);
     if (advice.length === 0) advice.push('a smaller model, or a device with more memory');
@@ -221,7 +224,7 @@ function notesOf(profile: BoardProfile | null, backend: BackendName, reserve: nu
   const notes = ['The program and runtime are an estimate; weights, KV cache and scratch are what the engine allocates.'];
   if (reserve > 0) notes.push('The reserve is an estimate: of the public reports of an Orin Nano of 8 GB, where the system leaves 5.2 to 6.3 GB, scaled to other boards.');
   if (availableBytes === null) notes.push('The memory of this device is unknown or comes in several sizes; say how much is free (freeBytes, --free).');
-  if (profile !== null && profile.memory.unified && backend === 'cuda') notes.push('GPU and processor share one memory. The model files are read once besides; the system drops those pages when it needs them.');
+  if (profile !== null && profile.memory.unified && backend === 'cuda') notes.push('GPU and processor share one memory. Weights are in it once: the pages of the model files are given back while they are loaded.');
   if (profile !== null) notes.push('Bandwidth is that of the profile in its fastest power mode; slower modes have less. The speed is an estimate, not measured on this device.');
   if (profile !== null && backend === 'cpu') notes.push('The share was measured on x86 processors; a core that computes more slowly than its memory delivers stays below it.');
   return notes;

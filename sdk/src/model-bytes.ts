@@ -17,13 +17,20 @@ const quadColumns = 16;
 const kBlockColumns = 128;
 const tileRows = 32;
 
+/** Of backends/cuda/parameters.h and kv_layout.h: numbers that share a scale of the int8 cache; where its scales and layers begin. */
+const scaleGroup = 32;
+const cacheAlignment = 16;
+
 const padded = (count: number, to: number): number => Math.ceil(count / to) * to;
 const product = (shape: number[]): number => shape.reduce((a, b) => a * b, 1);
 
 /** Keys and values of every layer for a whole context. */
 export function kvCacheBytes(family: FamilySpec, contextSize: number, kvCache: KvType, backend: BackendName): number {
   const positions = backend === 'cuda' ? contextSize : padded(contextSize, keyPanel);
-  return 2 * family.layers * family.keyValueHeads * positions * family.headSize * (kvCache === 'f32' ? 4 : 2);
+  const lines = family.keyValueHeads * positions;
+  if (kvCache !== 'int8') return 2 * family.layers * lines * family.headSize * (kvCache === 'f32' ? 4 : 2);
+  const scales = lines * Math.ceil(family.headSize / scaleGroup) * 2;
+  return 2 * family.layers * padded(padded(lines * family.headSize, cacheAlignment) + scales, cacheAlignment);
 }
 
 /** What a forward pass works in, whatever the context: reserved at once, resident as far as it has been used. */

@@ -14,7 +14,7 @@ import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkFormOptions, schemaForm, withJson } from './structured/form-plan.js';
 import { Measure } from './measure.js';
-import { checkMemory } from './memory-check.js';
+import { checkKvCache, checkMemory } from './memory-check.js';
 import { loadedWeights, type LoadedWeights } from './model-bytes.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
 import { buildModelSpec } from './model-spec.js';
@@ -37,7 +37,10 @@ export interface LoadOptions {
    * read at once and token by token gives the same bits. Either gives the same bits on every ISA.
    */
   precision?: Precision;
-  /** Element type of cached keys and values. Default 'f16' with precision 'fast', 'f32' with 'exact'. */
+  /**
+   * Element type of cached keys and values. Default 'f16' with precision 'fast', 'f32' with 'exact'. 'int8' takes 8.5 bits for each
+   * number and is of the backend cuda; with another one it rejects with ERR_NO_BACKEND.
+   */
   kvCache?: KvType;
   /** Tokens that a generation or chat can hold. Default the model's limit, at most 4096. */
   contextSize?: number;
@@ -231,6 +234,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
   const spec = buildModelSpec(folder, family);
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
   const selected = selectBackend(checked.backend!, checked.isa, checked.device);
+  checkKvCache(kvTypeOf(checked), selected.name);
   checkMemory(folder.path, family, spec.tensors, kvTypeOf(checked), selected);
   // The engine maps and decodes on a thread of its own while the tokenizer is built and checksums are verified here.
   const opening = openEngineModel(selected, spec, checked, folder.path);

@@ -3,6 +3,8 @@
  * rejected with the nearest known one.
  */
 
+import { kvTypes } from './engine.js';
+
 /** How one option is checked. `initial` is its default; undefined means none. */
 export type Rule =
   | { kind: 'integer' | 'number'; least: number; most: number; initial?: number }
@@ -36,7 +38,7 @@ export const loadRules = {
   backend: choice(backendChoices, 'auto'), // default: SHIFTADD_BACKEND, else the best there is
   threads: integer(1, 64), // default: one per core
   precision: choice(['fast', 'exact'], 'fast'),
-  kvCache: choice(['f32', 'f16']), // default: f16 with precision fast, f32 with exact
+  kvCache: choice(kvTypes), // default: f16 with precision fast, f32 with exact
   contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
   verify: flag(true),
   isa: choice(isaNames), // default: the widest this machine has
@@ -173,7 +175,7 @@ export const planMemoryRules = {
   freeBytes: integer(1, Number.MAX_SAFE_INTEGER),
   contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
   backend: choice(['cpu', 'cuda', 'wasm']), // default: what the profile recommends, else cpu
-  kvCache: choice(['f32', 'f16'], 'f16'),
+  kvCache: choice(kvTypes, 'f16'),
   threads: integer(1, 64),
 } as const;
 

@@ -4,7 +4,7 @@
 folder=$1 out=$2 seconds=${3:-300}
 mkdir -p "$out"
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit --format=csv | tee "$out/device.csv"
-tests="cuda_step_test cuda_operations_test cuda_model_test cuda_packed_test"
+tests="cuda_step_test cuda_unified_test cuda_operations_test cuda_model_test cuda_packed_test"
 for test in $tests; do
   timeout 200 "$folder/$test" > "$out/$test.tap" 2> "$out/$test.err"
   echo "$test: exit $?, $(grep -c '^ok' "$out/$test.tap") ok, $(grep -c '^not ok' "$out/$test.tap") not ok"

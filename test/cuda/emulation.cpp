@@ -201,6 +201,7 @@ const std::map<std::string, Entry>& kernels() {
       KERNEL_ENTRY(prepare_bytes), KERNEL_ENTRY(packed_prefill_wide),
       KERNEL_ENTRY(packed_prefill_narrow), KERNEL_ENTRY(repack_planes), KERNEL_ENTRY(embed_packed), KERNEL_ENTRY(embed_dense),
       KERNEL_ENTRY(normalize), KERNEL_ENTRY(rotate), KERNEL_ENTRY(append_kv), KERNEL_ENTRY(attend_slice), KERNEL_ENTRY(attend_rows),
+      KERNEL_ENTRY(append_kv_int8), KERNEL_ENTRY(attend_slice_int8), KERNEL_ENTRY(attend_rows_int8),
       KERNEL_ENTRY(find_largest), KERNEL_ENTRY(store_words), KERNEL_ENTRY(activate), KERNEL_ENTRY(add_bias), KERNEL_ENTRY(scale), KERNEL_ENTRY(soft_cap),
       KERNEL_ENTRY(add), KERNEL_ENTRY(change_basis),
       KERNEL_ENTRY(dense_product), KERNEL_ENTRY(gram), KERNEL_ENTRY(log_probabilities), KERNEL_ENTRY(read_memory)};
@@ -239,19 +240,68 @@ EXPORT int cuGetErrorString(int, const char** text) { return *text = "emulated e
 EXPORT int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 EXPORT int cuDeviceGet(int* device, int index) { return *device = index, 0; }
 EXPORT int cuDeviceGetName(char* name, int size, int) { return std::snprintf(name, static_cast<size_t>(size), "emulation"), 0; }
-EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) { return *value = attribute == 75 ? 8 : attribute == 76 ? 0 : 4, 0; }
+// SHIFTADD_EMULATION_INTEGRATED=1: processor and GPU have one memory.
+EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {
+  switch (attribute) {
+    case 18: return *value = std::getenv("SHIFTADD_EMULATION_INTEGRATED") != nullptr, 0;
+    case 19: return *value = 1, 0;
+    case 75: return *value = 8, 0;
+    case 76: return *value = 0, 0;
+    default: return *value = 4, 0;
+  }
+}
 EXPORT int cuDevicePrimaryCtxRetain(void** context, int) { return *context = &emulation::fibers, fault("cuDevicePrimaryCtxRetain"); }
 EXPORT int cuDevicePrimaryCtxRelease_v2(int) { return 0; }
 EXPORT int cuCtxSetCurrent(void*) { return 0; }
+
+// Bytes of what is allocated, and the most they have been since they were last asked for.
+struct Memory {
+  std::map<const void*, size_t> blocks;
+  size_t now = 0, most = 0;
+  void* take(size_t bytes) {
+    void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (memory == nullptr) return nullptr;
+    std::memset(memory, 0xff, bytes);  // NaN: what was never written shows
+    blocks[memory] = bytes;
+    now += bytes;
+    most = now > most ? now : most;
+    return memory;
+  }
+  int give(void* memory) {
+    const auto found = blocks.find(memory);
+    if (found == blocks.end()) return 1;
+    now -= found->second;
+    blocks.erase(found);
+    return std::free(memory), 0;
+  }
+};
+static Memory device_memory, host_memory;
+// For tests: {of the GPU now, most, of the processor now, most}.
+EXPORT void emulation_memory(size_t (&bytes)[4]) {
+  for (const auto& [at, memory] : {std::pair(0, &device_memory), std::pair(2, &host_memory)}) {
+    bytes[at] = memory->now;
+    bytes[at + 1] = std::exchange(memory->most, memory->now);
+  }
+}
+
 EXPORT int cuMemAlloc_v2(CudaAddress* address, size_t bytes) {
   FAULT("cuMemAlloc_v2");
-  void* memory = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-  if (memory == nullptr) return 2;
-  std::memset(memory, 0xff, bytes);  // NaN: what was never written shows
+  void* memory = device_memory.take(bytes);
   *address = reinterpret_cast<CudaAddress>(memory);
-  return 0;
+  return memory == nullptr ? 2 : 0;
 }
-EXPORT int cuMemFree_v2(CudaAddress address) { return std::free(reinterpret_cast<void*>(address)), 0; }
+EXPORT int cuMemFree_v2(CudaAddress address) { return device_memory.give(reinterpret_cast<void*>(address)); }
+EXPORT int cuMemHostAlloc(void** memory, size_t bytes, unsigned flags) {
+  FAULT("cuMemHostAlloc");
+  if (flags != 2) return 1;  // the GPU is to see it
+  *memory = host_memory.take(bytes);
+  return *memory == nullptr ? 2 : 0;
+}
+EXPORT int cuMemHostGetDevicePointer_v2(CudaAddress* address, void* memory, unsigned) {
+  FAULT("cuMemHostGetDevicePointer_v2");
+  return *address = reinterpret_cast<CudaAddress>(memory), host_memory.blocks.count(memory) == 0;
+}
+EXPORT int cuMemFreeHost(void* memory) { return host_memory.give(memory); }
 EXPORT int cuMemsetD8Async(CudaAddress to, unsigned char value, size_t bytes, void*) {
   FAULT("cuMemsetD8Async");
   if (bytes == 0) return 1;  // whether a driver takes this is not documented

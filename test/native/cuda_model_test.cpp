@@ -90,6 +90,82 @@ void test_stories(const Devices& devices) {
   }
 }
 
+// ---- the 8-bit cache ----
+
+void test_int8_random() {
+  const RandomModel random(true);
+  Run f16, at_once, one_by_one;
+  std::unique_ptr<Backend> backends[3];
+  bool good = true;
+  for (int n = 0; n < 3; ++n) good = good && open_cuda(&backends[n], n == 0 ? KvType::f16 : KvType::int8).ok();
+  good = good && run_model(random, std::move(backends[0]), true, &f16) && run_model(random, std::move(backends[1]), true, &at_once) &&
+         run_model(random, std::move(backends[2]), false, &one_by_one);
+  const double difference = error_of(at_once.logits, f16.logits);
+  tap::check(good && difference > 0 && difference < 0.03, "int8 cache: a model runs, logits near those of the fp16 cache");
+  tap::note("difference %g", difference);
+  tap::check(same_bits(at_once.logits, one_by_one.logits) && same_bits(at_once.log_probabilities, one_by_one.log_probabilities) &&
+                 at_once.tokens == one_by_one.tokens,
+             "int8 cache: the same bits at once and token by token");
+}
+
+// A text read with one kind of cache: mean log probability, logits of the last token, greedy tokens after its beginning.
+struct Reading {
+  std::vector<int32_t> tokens;
+  std::vector<float> logits;
+  double mean = 0;
+  size_t cache_bytes = 0;
+};
+
+Status read_story(const StoriesModel& stories, KvType type, std::span<const int32_t> text, int count, Reading* reading) {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Session> session;
+  SHIFTADD_TRY(open_cuda(&backend, type));
+  SHIFTADD_TRY(Model::open(stories.spec.data(), stories.spec.size(), mapped(stories.path), std::move(backend), &model));
+  SHIFTADD_TRY(Session::open(*model, StoriesModel::kContext, &session));
+  reading->cache_bytes = session->kv_cache_bytes();
+  std::vector<float> probabilities(text.size() - 1);
+  SHIFTADD_TRY(session->evaluate(text, probabilities, Cancel(nullptr)));
+  for (const float value : probabilities) reading->mean += value / static_cast<double>(probabilities.size());
+  SHIFTADD_TRY(session->rewind(0));
+  SHIFTADD_TRY(session->prefill(text, Cancel(nullptr)));
+  reading->logits.resize(StoriesModel::kVocabulary);
+  SHIFTADD_TRY(session->logits(reading->logits));
+  SHIFTADD_TRY(session->rewind(0));
+  SHIFTADD_TRY(session->prefill(text.first(5), Cancel(nullptr)));
+  for (int i = 0; i < count; ++i) {
+    int32_t token = 0, unused = 0, produced = 0;
+    SHIFTADD_TRY(session->sample({}, &token));
+    reading->tokens.push_back(token);
+    SHIFTADD_TRY(session->decode_draft(token, {}, &unused, &produced, Cancel(nullptr)));
+  }
+  return ok_status();
+}
+
+void test_int8_stories(const Devices& devices) {
+  const StoriesModel stories(SHIFTADD_FIXTURES "/stories-260k", 4);
+  const int count = devices.small ? 24 : 300;
+  std::unique_ptr<Backend> cpu;
+  std::vector<int32_t> text = {1, 403, 407, 261, 378};
+  Status status = make_cpu_backend({}, &cpu);
+  if (status.ok()) status = tell(stories, std::move(cpu), count, &text);
+  Reading f32, int8;
+  if (status.ok()) status = read_story(stories, KvType::f32, text, count, &f32);
+  if (status.ok()) status = read_story(stories, KvType::int8, text, count, &int8);
+  if (!status.ok()) tap::note("%s", status.message.c_str());
+  size_t same = 0;
+  while (same < int8.tokens.size() && int8.tokens[same] == f32.tokens[same]) ++same;
+  const double difference = status.ok() ? error_of(int8.logits, f32.logits) : 1;
+  const auto perplexity = [](const Reading& reading) { return std::exp(-reading.mean); };
+  tap::note("perplexity f32 %.6f, int8 %.6f; logits differ by %g; %zu of %d greedy tokens are the same", perplexity(f32), perplexity(int8), difference,
+            same, count);
+  tap::check(status.ok() && std::fabs(int8.mean - f32.mean) < 0.01, "int8 cache: perplexity of a story within 1 % of the f32 cache");
+  tap::check(difference > 0 && difference < 0.05, "int8 cache: its logits are near");
+  tap::check(same >= 10, "int8 cache: a story is told");
+  constexpr size_t kLines = StoriesModel::kContext * StoriesModel::kKvHeads;
+  tap::check(int8.cache_bytes == 2 * StoriesModel::kLayers * kLines * (StoriesModel::kHeadSize + 2), "int8 cache: its bytes");
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -97,5 +173,7 @@ int main(int, char** arguments) {
   if (!open_devices(arguments, &devices)) return 0;
   test_random_models();
   test_stories(devices);
+  test_int8_random();
+  test_int8_stories(devices);
   return tap::finish();
 }

@@ -1,4 +1,5 @@
 // The other operations of the CUDA backend against the CPU backend, at boundary sizes.
+#include <algorithm>
 #include <bit>
 #include <functional>
 
@@ -195,6 +196,210 @@ void test_attention(const Devices& devices, KvType type) {
   }
 }
 
+// ---- the 8-bit cache ----
+
+constexpr uint32_t kGroup = 32;  // numbers that share a scale
+
+// One head at one position as it should be stored, and the numbers that it stands for.
+struct Stored {
+  std::vector<int8_t> numbers;
+  std::vector<uint16_t> scales;
+  std::vector<double> values;
+
+  Stored(const float* from, uint32_t size) {
+    for (uint32_t first = 0; first < size; first += kGroup) {
+      const uint32_t last = std::min(size, first + kGroup);
+      float largest = 0;
+      for (uint32_t d = first; d < last; ++d) largest = std::max(largest, std::fabs(from[d]));
+      uint16_t scale = float_to_half(largest / 127);
+      if (half_to_float(scale) * 127 < largest) ++scale;
+      scales.push_back(scale);
+      for (uint32_t d = first; d < last; ++d) {
+        const long number = scale == 0 ? 0 : std::lrint(from[d] / half_to_float(scale));
+        numbers.push_back(static_cast<int8_t>(number));
+        values.push_back(number * double{half_to_float(scale)});
+      }
+    }
+  }
+};
+
+struct Int8Case {
+  uint32_t size, heads, kv_heads, window = 0;
+  float cap = 0;
+  bool slopes = false;
+};
+
+// A cache of keys and values on a backend, and what attention over it gives.
+class Cache {
+ public:
+  Cache(Backend& backend, const AttentionShape& shape, uint32_t capacity) : backend_(backend), shape_(shape), capacity_(capacity) {
+    bytes_ = backend.kv_bytes(shape.kv_heads, shape.head_size, capacity);
+    if (!backend.reserve(capacity, shape.heads * shape.head_size).ok() || !backend.allocate(bytes_, &keys_).ok() ||
+        !backend.allocate(bytes_, &values_).ok())
+      std::abort();
+  }
+  ~Cache() {
+    backend_.release(keys_);
+    backend_.release(values_);
+  }
+  std::vector<float> attend(const float* q, const float* k, const float* v, uint32_t position, uint32_t rows) {
+    const size_t line = size_t{rows} * shape_.head_size;
+    const auto all = [&](const float* from, uint32_t heads) { return std::vector<float>(from, from + line * heads); };
+    const Floats a(backend_, all(q, shape_.heads)), b(backend_, all(k, shape_.kv_heads)), c(backend_, all(v, shape_.kv_heads));
+    const Floats out(backend_, line * shape_.heads);
+    const KvView view{reinterpret_cast<uint8_t*>(keys_.data), reinterpret_cast<uint8_t*>(values_.data), capacity_};
+    backend_.attend(shape_, a, b, c, view, position, rows, out);
+    return out.read();
+  }
+  std::vector<uint8_t> bytes(bool keys) const {
+    std::vector<uint8_t> all(bytes_);
+    backend_.download(keys ? keys_ : values_, reinterpret_cast<float*>(all.data()), bytes_ / sizeof(float));
+    return all;
+  }
+  // Whether the number and scale bytes of a head at a position are those.
+  bool holds(const std::vector<uint8_t>& all, uint32_t head, uint32_t position, const Stored& wanted) const {
+    const size_t line = size_t{head} * capacity_ + position, numbers = size_t{shape_.kv_heads} * capacity_ * shape_.head_size;
+    const size_t scales = wanted.scales.size() * sizeof(uint16_t);
+    return std::memcmp(&all[line * shape_.head_size], wanted.numbers.data(), shape_.head_size) == 0 &&
+           std::memcmp(&all[(numbers + 15) / 16 * 16 + line * scales], wanted.scales.data(), scales) == 0;
+  }
+
+ private:
+  Backend& backend_;
+  AttentionShape shape_;
+  uint32_t capacity_;
+  size_t bytes_ = 0;
+  Buffer keys_, values_;
+};
+
+// Attention in double precision over what the cache should hold.
+std::vector<float> attend_exactly(const AttentionShape& shape, const std::vector<float>& q, const std::vector<Stored>& keys,
+                                  const std::vector<Stored>& values) {
+  std::vector<float> out;
+  const uint32_t size = shape.head_size, rows = static_cast<uint32_t>(q.size() / shape.heads / size);
+  for (uint32_t row = 0; row < rows; ++row)
+    for (uint32_t head = 0; head < shape.heads; ++head) {
+      const uint32_t kv_head = head / (shape.heads / shape.kv_heads), first = shape.window > 0 && row + 1 > shape.window ? row + 1 - shape.window : 0;
+      std::vector<double> scores, sums(size);
+      for (uint32_t p = first; p <= row; ++p) {
+        double score = 0;
+        for (uint32_t d = 0; d < size; ++d) score += q[(size_t{row} * shape.heads + head) * size + d] * keys[p * shape.kv_heads + kv_head].values[d];
+        score *= shape.scale;
+        if (shape.cap > 0) score = shape.cap * std::tanh(score / shape.cap);
+        if (!shape.slopes.empty()) score -= double{shape.slopes[head]} * (row - p);
+        scores.push_back(score);
+      }
+      const double largest = *std::max_element(scores.begin(), scores.end());
+      double sum = 0;
+      for (uint32_t p = first; p <= row; ++p) {
+        const double weight = std::exp(scores[p - first] - largest);
+        sum += weight;
+        for (uint32_t d = 0; d < size; ++d) sums[d] += weight * values[p * shape.kv_heads + kv_head].values[d];
+      }
+      for (double value : sums) out.push_back(static_cast<float>(value / sum));
+    }
+  return out;
+}
+
+void test_int8_attention(const Devices& devices) {
+  std::unique_ptr<Backend> int8, f16;
+  if (!open_cuda(&int8, KvType::int8).ok() || !open_cuda(&f16, KvType::f16).ok()) std::abort();
+  const std::vector<float> slopes = {0.5f, 0.25f, 0.125f, 0.0625f};
+  // Head sizes of the families; 10, 20, 36 and 300 are not whole groups or loads, 300 is more than a piece.
+  const Int8Case cases[] = {{8, 4, 2}, {10, 4, 2}, {20, 4, 2, 7, 1, true}, {32, 3, 1}, {36, 2, 1}, {64, 4, 2, 0, 2}, {64, 6, 2, 100},
+                            {80, 2, 2}, {128, 3, 1, 0, 0, true}, {256, 2, 1}, {300, 1, 1}};
+  double largest_error = 0, largest_difference = 0;
+  for (const Int8Case& item : cases) {
+    const uint32_t size = item.size, positions = devices.small ? 131 : 661, capacity = positions + 2;
+    const AttentionShape shape{item.heads, item.kv_heads, size, 1 / std::sqrt(static_cast<float>(size)), item.window, item.cap,
+                               item.slopes ? std::span<const float>(slopes) : std::span<const float>()};
+    const std::vector<float> q = activations(size_t{positions} * item.heads * size, size, 0);
+    const std::vector<float> k = activations(size_t{positions} * item.kv_heads * size, size + 1), v = activations(k.size(), size + 2);
+    std::vector<Stored> keys, values;
+    for (size_t at = 0; at < k.size(); at += size) {
+      keys.emplace_back(&k[at], size);
+      values.emplace_back(&v[at], size);
+    }
+    const auto run = [&](Cache& cache, std::span<const uint32_t> steps) {
+      std::vector<float> all;
+      for (uint32_t position = 0, step = 0; position < positions; ++step) {
+        const uint32_t rows = std::min(steps[step % steps.size()], positions - position);
+        const auto from = [&](const std::vector<float>& of, uint32_t heads) { return of.data() + size_t{position} * heads * size; };
+        const std::vector<float> part = cache.attend(from(q, item.heads), from(k, item.kv_heads), from(v, item.kv_heads), position, rows);
+        all.insert(all.end(), part.begin(), part.end());
+        position += rows;
+      }
+      return all;
+    };
+    const uint32_t ones[] = {1}, some[] = {1, 14, 1, 1, 110, 1, 3}, many[] = {200};
+    Cache cache(*int8, shape, capacity), one_by_one(*int8, shape, capacity), at_once(*int8, shape, capacity), half(*f16, shape, capacity);
+    const std::vector<float> got = run(cache, some);
+    const std::string name = "attention, int8 cache, heads of " + std::to_string(size) + ", " + std::to_string(item.heads) + " and " +
+                             std::to_string(item.kv_heads) + ", window " + std::to_string(item.window) + (item.cap > 0 ? ", cap" : "") +
+                             (item.slopes ? ", slopes" : "");
+    const double error = error_of(got, attend_exactly(shape, q, keys, values)), difference = error_of(got, run(half, many));
+    tap::check(error < 3e-6 && difference < 0.04, name);
+    tap::note("error %g, beside the fp16 cache %g", error, difference);
+    largest_error = std::max(largest_error, error);
+    largest_difference = std::max(largest_difference, difference);
+    tap::check(same_bits(got, run(one_by_one, ones)) && same_bits(got, run(at_once, many)), "the same bits token by token, in some steps and at once");
+    bool right = true;
+    for (const Cache* each : {&cache, &one_by_one, &at_once})
+      for (const bool of_keys : {true, false}) {
+        const std::vector<uint8_t> bytes = each->bytes(of_keys);
+        for (uint32_t p = 0; p < positions; ++p)
+          for (uint32_t h = 0; h < item.kv_heads; ++h)
+            right = right && each->holds(bytes, h, p, (of_keys ? keys : values)[p * item.kv_heads + h]);
+      }
+    tap::check(right, "every number and scale is stored where and as it should be");
+  }
+  tap::note("int8 cache: largest error %g, largest difference from fp16 %g", largest_error, largest_difference);
+}
+
+void test_int8_extremes() {
+  std::unique_ptr<Backend> backend;
+  if (!open_cuda(&backend, KvType::int8).ok()) std::abort();
+  const AttentionShape shape{1, 1, kGroup, 1, 0, 0, {}};
+  const float values[] = {0, 1e-30f, 3e-9f, 5e-8f, 7.7e-6f, 0.3f, 70000, 6e6f};
+  for (const uint32_t rows : {1u, 8u}) {
+    Cache cache(*backend, shape, 8);
+    std::vector<float> k;
+    for (const float largest : values)
+      for (uint32_t d = 0; d < kGroup; ++d) k.push_back(largest * (1 - 0.0625f * static_cast<float>(d)));
+    for (uint32_t position = 0; position < 8; position += rows)
+      (void)cache.attend(&k[position * kGroup], &k[position * kGroup], &k[position * kGroup], position, rows);
+    const std::vector<uint8_t> bytes = cache.bytes(true);
+    bool right = true;
+    for (uint32_t p = 0; p < 8; ++p) {
+      const Stored stored(&k[p * kGroup], kGroup);
+      right = right && cache.holds(bytes, 0, p, stored);
+      const double scale = half_to_float(stored.scales[0]);
+      for (uint32_t d = 0; d < kGroup; ++d) {
+        const double error = std::fabs(stored.values[d] - k[p * kGroup + d]);
+        right = right && std::abs(stored.numbers[d]) <= 127 && error <= 0.5001 * scale;
+      }
+    }
+    tap::check(right, std::string("numbers from 1e-30 to 6e6, ") + std::to_string(rows) + " rows: within half a scale, no integer above 127");
+    // What cannot be stored is not hidden: such results end as an error of the session.
+    for (const float bad : {NAN, INFINITY, 1e30f}) {
+      std::vector<float> spoiled(rows * kGroup, 1.0f);
+      spoiled[3] = bad;
+      const std::vector<float> fine(rows * kGroup, 1.0f);
+      Cache fresh(*backend, shape, 8);
+      const std::vector<float> out = fresh.attend(fine.data(), fine.data(), spoiled.data(), 0, rows);
+      tap::check(std::isnan(out[0]) && std::isnan(out[kGroup - 1]), "a value that is not finite as stored gives NaN");
+    }
+  }
+}
+
+void test_int8_elsewhere() {
+  std::unique_ptr<Backend> backend;
+  CpuOptions options;
+  options.kv_type = KvType::int8;
+  const Status status = make_cpu_backend(options, &backend);
+  tap::check(status.code == Code::unsupported && status.message.find("cuda") != std::string::npos, "the processor refuses an int8 cache");
+}
+
 }  // namespace
 
 int main(int, char** arguments) {
@@ -206,5 +411,8 @@ int main(int, char** arguments) {
   test_largest(devices);
   test_attention(devices, KvType::f32);
   test_attention(devices, KvType::f16);
+  test_int8_attention(devices);
+  test_int8_extremes();
+  test_int8_elsewhere();
   return tap::finish();
 }

@@ -4,7 +4,7 @@ import t, { type Test } from 'tap';
 import { openModelFolder } from '../../sdk/src/checkpoint/model-folder.js';
 import { availableMemory } from '../../sdk/src/devices/available-memory.js';
 import { describeFamily } from '../../sdk/src/families/index.js';
-import { boardProfile, loadBoardProfiles, planMemory, quantizeModel } from '../../sdk/src/index.js';
+import { boardProfile, loadBoardProfiles, loadModel, planMemory, quantizeModel } from '../../sdk/src/index.js';
 import { checkMemory } from '../../sdk/src/memory-check.js';
 import { kvCacheBytes, loadedWeights, scratchBytes } from '../../sdk/src/model-bytes.js';
 import { buildModelSpec } from '../../sdk/src/model-spec.js';
@@ -77,6 +77,11 @@ t.test('the parts, computed by hand', async (t) => {
   const cuda = await planMemory(stories, { freeBytes: 1e9, contextSize: 17, backend: 'cuda' });
   t.equal(cuda.bytes.kvCache, 17 * kvPerToken);
   t.equal(cuda.mappedBytes, 0, 'all weights are on the GPU');
+  // A byte per number and a scale of 2 bytes per head of 8, keys and values of every layer from a multiple of 16 bytes on.
+  const int8 = await planMemory(stories, { freeBytes: 1e9, contextSize: 17, backend: 'cuda', kvCache: 'int8' });
+  t.equal(int8.bytes.kvCache, 2 * 5 * (17 * 4 * 8 + 144), '136 bytes of scales, to 144');
+  const smol = await planMemory(undefined, { freeBytes: 1e9, contextSize: 1000, backend: 'cuda', kvCache: 'int8' });
+  t.equal(smol.bytes.kvCache, 2 * 30 * 3 * 1000 * 68, 'heads of 64: 8.5 bits per number');
 });
 
 t.test('the reserve and the bandwidth of boards', async (t) => {
@@ -113,6 +118,10 @@ t.test('the largest context, and what would fit', async (t) => {
   t.notOk((await planMemory(undefined, { freeBytes: neededBytes - 1, contextSize: short.largestContext! + 1, threads: 1 })).fits, 'one more does not');
   t.match((await at(neededBytes, { kvCache: 'f32' })).advice.join(), /16-bit numbers/);
   t.match((await at(neededBytes - 20e6)).advice.join(), /--bits [234]/);
+  const cuda = { backend: 'cuda', kvCache: 'f32' } as const;
+  const onGpu = await at(1e9, cuda);
+  t.match((await at(onGpu.neededBytes - 1, cuda)).advice.join(), /16-bit numbers.*8-bit integers \(int8\)/);
+  t.notMatch((await at(neededBytes, { kvCache: 'f32' })).advice.join(), /int8/, 'of cuda alone');
   t.match(await at(1000), { fits: false, largestContext: 0, advice: [/smaller model/] });
 });
 
@@ -160,6 +169,19 @@ t.test('what certainly cannot be loaded is refused', async (t) => {
   t.throws(() => check('cuda', mapped), { code: 'ERR_OUT_OF_MEMORY', message: /scratch/ });
   check('cpu', null);
   checkMemory(folder.path, family, spec.tensors, 'f16', { name: 'cuda' });
+  // A GPU that shares the machine's memory: what it holds counts once, the files that were read not at all.
+  const onGpu = loadedWeights(spec.tensors, 'cuda').held + (16 * 2 * 30 * 3 * 64 * 2) / 16 + scratchBytes(family);
+  check('cuda', onGpu);
+  t.throws(() => check('cuda', onGpu - 1), { code: 'ERR_OUT_OF_MEMORY' });
+});
+
+t.test('a KV cache of integers is of cuda', async (t) => {
+  for (const backend of ['cpu', 'wasm'] as const) {
+    const refused = { code: 'ERR_NO_BACKEND', message: /int8 KV cache.*needs the backend cuda.*f16/ };
+    await t.rejects(loadModel(stories, { backend, kvCache: 'int8' }), refused, backend);
+    await t.rejects(planMemory(stories, { backend, kvCache: 'int8' }), refused, `plan, ${backend}`);
+  }
+  await t.rejects(loadModel(stories, { kvCache: 'int4' as never }), TypeError);
 });
 
 t.test('wrong options', async (t) => {

@@ -24,6 +24,8 @@ MappedFile MappedFile::view(std::string path, const uint8_t* data, uint64_t size
   return file;
 }
 
+void MappedFile::give_back(uint64_t, uint64_t) const {}
+
 Status describe_cuda_device(const char*, int32_t, CudaDeviceInfo*) { return unsupported("WebAssembly reaches no GPU"); }
 Status open_cuda_library(const char*, const CudaOptions&, std::unique_ptr<Backend>*) {
   return unsupported("WebAssembly reaches no GPU");

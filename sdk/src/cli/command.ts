@@ -91,9 +91,9 @@ export const engineOptions = {
     help: 'of packed products: fast is within 0.7 % of exact',
   },
   'kv-cache': {
-    rule: { kind: 'choice', among: ['f32', 'f16'] },
+    rule: loadRules.kvCache as Rule & { kind: 'choice' },
     value: 'TYPE',
-    help: 'numbers that the KV cache holds',
+    help: 'numbers that the KV cache holds; int8 with the backend cuda',
     otherwise: 'f16 with precision fast, f32 with exact',
   },
 } as const;

@@ -14,7 +14,7 @@ const planOptions = {
   context: { rule: planMemoryRules.contextSize as Rule & { kind: 'integer' }, value: 'N', help: 'tokens of the context', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
   free: { rule: planMemoryRules.freeBytes as Rule & { kind: 'integer' }, value: 'BYTES', help: 'free for the model', otherwise: 'what the device or this machine has', sdkName: 'freeBytes' },
   backend: { rule: planMemoryRules.backend, value: 'NAME', help: 'cpu, cuda or wasm', otherwise: 'what the board is best used with, else cpu' },
-  'kv-cache': { rule: planMemoryRules.kvCache, value: 'TYPE', help: 'numbers that the KV cache holds: f32, f16' },
+  'kv-cache': { rule: planMemoryRules.kvCache, value: 'TYPE', help: 'numbers that the KV cache holds: f32, f16, or int8 with cuda' },
   threads: { rule: planMemoryRules.threads as Rule & { kind: 'integer' }, value: 'N', help: 'threads that compute', otherwise: 'what the board is best used with, else 4' },
 } as const;
 

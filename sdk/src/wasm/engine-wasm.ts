@@ -21,6 +21,7 @@ import type {
   KvType,
   Precision,
 } from '../engine.js';
+import { kvTypes } from '../engine.js';
 import { letEventsRun } from '../event-loop.js';
 import { hasRelaxedSimd } from './glue.js';
 import { engineError, memoryLimitBytes, type Block, type WasmInstance } from './instance.js';
@@ -83,7 +84,7 @@ export class WasmEngine implements Engine {
           Uint32Array.from(blocks, ({ bytes }) => bytes),
           threads,
           options.precision === 'exact' ? 0 : 1,
-          options.kvCache === 'f32' ? 0 : 1,
+          kvTypes.indexOf(options.kvCache),
           isa === 'portable' ? isa : undefined, // a module has one table besides
         ),
       );
@@ -111,7 +112,7 @@ class WasmModel implements EngineModel {
       const info = glue.describe_model(handle);
       const { isa, threads, precision, kv_type, mapped_bytes: mappedBytes, heap_bytes: heapBytes } = info;
       info.free();
-      const named: { precision: Precision; kvCache: KvType } = { precision: precision === 0 ? 'exact' : 'fast', kvCache: kv_type === 0 ? 'f32' : 'f16' };
+      const named: { precision: Precision; kvCache: KvType } = { precision: precision === 0 ? 'exact' : 'fast', kvCache: kvTypes[kv_type]! };
       return { isa, threads, ...named, mappedBytes, heapBytes };
     });
   }
