@@ -3,6 +3,6 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './setup.mjs';
 
-for (const folder of ['build', 'build-arm64', 'dist', 'prebuilds', '.tap']) {
+for (const folder of ['build', 'build-arm64', 'dist', '.tap']) {
   rmSync(join(root, folder), { recursive: true, force: true });
 }

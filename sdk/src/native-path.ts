@@ -1,17 +1,17 @@
 /**
  * Where the native engine may lie: where the user says, or in the order in which it is tried: what this checkout built,
- * what this package carries, what a package for this platform carries.
+ * the package of this platform with CUDA, the one without.
  */
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { packageRoot } from './package-root.js';
 
 export { packageRoot };
 
 export interface NativeAddonCandidate {
-  /** The file to load; it need not exist. */
-  path: string;
+  /** The file to load; it need not exist. Null where the package is not installed. */
+  path: string | null;
   /** Where the path comes from, for messages. */
   origin: string;
 }
@@ -22,26 +22,58 @@ export function platformName(): string {
   return usesMusl() ? `${name}-musl` : name;
 }
 
+/** The same for people, with the C library of Linux: `linux-x64-glibc`. */
+export function platformForPeople(): string {
+  const name = platformName();
+  return process.platform === 'linux' && !name.endsWith('-musl') ? `${name}-glibc` : name;
+}
+
+/** Every package that carries an engine. */
+export const enginePackages = ['linux-x64', 'linux-x64-cuda', 'linux-arm64', 'linux-arm64-cuda', 'darwin-arm64', 'win32-x64'].map((name) => `@shiftadd/${name}`);
+
 export function nativeAddonCandidates(): NativeAddonCandidate[] {
-  const platform = platformName();
   // A file that the user names is used or refused; nothing takes its place.
   const named = process.env['SHIFTADD_NATIVE'];
   if (named) return [{ path: resolve(named), origin: 'the environment variable SHIFTADD_NATIVE' }];
-  const candidates: NativeAddonCandidate[] = [
-    { path: join(packageRoot(), 'build', 'Release', 'shiftadd.node'), origin: 'the build of this checkout' },
-    { path: join(packageRoot(), 'prebuilds', platform, 'shiftadd.node'), origin: 'the shiftadd package' },
-  ];
-  const packaged = platformPackage(`@shiftadd/${platform}`);
-  if (packaged) candidates.push({ path: packaged, origin: `the package @shiftadd/${platform}` });
+  const candidates: NativeAddonCandidate[] = [];
+  const built = join(packageRoot(), 'build', 'Release', 'shiftadd.node');
+  if (existsSync(built)) candidates.push({ path: built, origin: 'the build of this checkout' });
+  for (const name of [`@shiftadd/${platformName()}-cuda`, `@shiftadd/${platformName()}`]) {
+    if (enginePackages.includes(name)) candidates.push({ path: packagedFile(name), origin: `the package ${name}` });
+  }
   return candidates;
 }
 
-function platformPackage(name: string): string | undefined {
+/** The engine packages that are installed, whether or not they are for this machine. */
+export function installedEnginePackages(): string[] {
+  return enginePackages.filter((name) => packagedFile(name) !== null);
+}
+
+/** The main file of a package, as the shiftadd package sees it; null where there is none. */
+export function packagedFile(name: string): string | null {
+  const require = createRequire(join(packageRoot(), 'package.json'));
   try {
-    const manifest = createRequire(join(packageRoot(), 'package.json')).resolve(`${name}/package.json`);
-    return join(dirname(manifest), 'shiftadd.node');
+    // The names are spelled out for tools that follow them and copy what a program needs.
+    switch (name) {
+      case '@shiftadd/linux-x64':
+        return require.resolve('@shiftadd/linux-x64');
+      case '@shiftadd/linux-x64-cuda':
+        return require.resolve('@shiftadd/linux-x64-cuda');
+      case '@shiftadd/linux-arm64':
+        return require.resolve('@shiftadd/linux-arm64');
+      case '@shiftadd/linux-arm64-cuda':
+        return require.resolve('@shiftadd/linux-arm64-cuda');
+      case '@shiftadd/darwin-arm64':
+        return require.resolve('@shiftadd/darwin-arm64');
+      case '@shiftadd/win32-x64':
+        return require.resolve('@shiftadd/win32-x64');
+      case '@shiftadd/wasm':
+        return require.resolve('@shiftadd/wasm');
+      default:
+        return null;
+    }
   } catch {
-    return undefined;
+    return null;
   }
 }
 

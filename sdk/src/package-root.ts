@@ -16,6 +16,15 @@ export function packageRoot(): string {
   return (place ??= find()).folder;
 }
 
+/** Of the package that this code belongs to. */
+export function packageVersion(): string {
+  try {
+    return (JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string }).version;
+  } catch {
+    return 'latest';
+  }
+}
+
 /** What to do where files of the package are missing because a bundler has copied the code away from them; else empty. */
 export function bundledFix(): string {
   packageRoot();

@@ -3,6 +3,7 @@ import { availableMemory, type AvailableMemory } from './devices/available-memor
 import type { Engine, EngineGpu } from './engine.js';
 import { loadNativeEngine } from './engine-native.js';
 import { ShiftAddError, fromEngine } from './errors.js';
+import { platformName } from './native-path.js';
 import { backendChoices, isaNames, show } from './options.js';
 import { loadWasmEngine, wasmProblem } from './wasm/node-platform.js';
 
@@ -58,7 +59,9 @@ export function selectBackend(wanted: BackendName | 'auto', isa?: string, device
     // Nothing takes the place of a file that the user names.
     if (name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
   }
-  const reasons = attempts.map(({ name, reason }) => `${name}: ${reason}`).join('; ');
+  // CUDA and the processor share the native engine, and so what is wrong with it.
+  const told = (index: number): string => (index > 0 && attempts[index]!.reason === attempts[index - 1]!.reason ? 'the same' : attempts[index]!.reason!.replace(/\.$/, ''));
+  const reasons = attempts.map(({ name }, index) => `${name}: ${told(index)}`).join('; ');
   const fix = choice === 'auto' || choice === 'cpu' ? '' : " Use backend 'auto' or 'cpu'.";
   throw new ShiftAddError('ERR_NO_BACKEND', `No backend for '${choice}'. ${reasons}.${fix}`);
 }
@@ -92,7 +95,7 @@ function probeCuda(isa: string | undefined, device: number): Probe {
     return { report: { name: 'cuda', available: true, reason: null, device: { isa: name, cores: multiprocessors }, gpus }, engine, forced: undefined };
   } catch (error) {
     const { message } = error as Error;
-    return missing(/libshiftadd_cuda\.so: cannot open/.test(message) ? 'this build has no CUDA backend; docs/cuda.md of the repository says how to build it' : message);
+    return missing(/libshiftadd_cuda\.so: cannot open/.test(message) ? `this engine has no CUDA backend: install @shiftadd/${platformName()}-cuda, or build it as docs/cuda.md of the repository says` : message);
   }
 }
 

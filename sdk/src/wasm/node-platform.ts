@@ -2,11 +2,12 @@
 import { existsSync } from 'node:fs';
 import { open, readFile, stat } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { importFile } from '../module-place.js';
-import { bundledFix, packageRoot } from '../package-root.js';
+import { packagedFile } from '../native-path.js';
+import { bundledFix, packageRoot, packageVersion } from '../package-root.js';
 import { WasmEngine, type WasmPlatform } from './engine-wasm.js';
 import { chooseFlavour, hasSimd, webAssembly, type Flavour, type WasmGlue, type WasmMemory } from './glue.js';
 import { WasmInstance, engineError, type Block } from './instance.js';
@@ -15,8 +16,10 @@ const readBytes = 16 * 1024 * 1024;
 const stackBytes = 512 * 1024;
 const threadLimit = 64;
 
-function modulesFolder(): string {
-  return join(packageRoot(), 'backends', 'wasm', 'modules');
+/** Of this checkout or of the package @shiftadd/wasm; null where there is neither. */
+function modulesFolder(): string | null {
+  const packaged = packagedFile('@shiftadd/wasm');
+  return [join(packageRoot(), 'backends', 'wasm', 'modules'), ...(packaged === null ? [] : [dirname(packaged)])].find((folder) => existsSync(join(folder, 'single_bg.wasm'))) ?? null;
 }
 
 /** Runs in a worker thread: joins the memory of the instance and works for it until the process ends. */
@@ -85,11 +88,13 @@ class NodePlatform implements WasmPlatform {
   }
 
   private async start(flavour: Flavour): Promise<Running> {
-    const path = join(modulesFolder(), `${flavour}.js`);
+    const folder = modulesFolder();
+    if (folder === null) throw engineError('not_found', wasmProblem()!);
+    const path = join(folder, `${flavour}.js`);
     // A query makes the same file another module with an instance of its own.
     const glue = `${pathToFileURL(path).href}?instance=${this.started++}`;
     const exports = (await importFile(path, glue.slice(glue.indexOf('?')))) as WasmGlue;
-    const module = await webAssembly!.compile(await readFile(join(modulesFolder(), `${flavour}_bg.wasm`)));
+    const module = await webAssembly!.compile(await readFile(join(folder, `${flavour}_bg.wasm`)));
     const { memory } = exports.initSync({ module });
     return { instance: new WasmInstance(exports, memory), module, memory, glue };
   }
@@ -118,7 +123,8 @@ function notFound(path: string, error: Error): never {
 /** Why WebAssembly cannot run here, with the fix; null when it can. */
 export function wasmProblem(): string | null {
   if (!hasSimd()) return 'this version of Node.js has no WebAssembly SIMD; use Node.js 20 or later';
-  if (!existsSync(join(modulesFolder(), 'single_bg.wasm'))) return `${modulesFolder()} has no modules; install the package again.${bundledFix()}`;
+  // Its reason ends where the sentence of a list of reasons goes on.
+  if (modulesFolder() === null) return `the package @shiftadd/wasm is not installed. Install it: "npm install @shiftadd/wasm@${packageVersion()}"${bundledFix().replace(/\.$/, '')}`;
   return null;
 }
 
