@@ -106,11 +106,13 @@ function faultOfObject(field: Field, object: Record<string, unknown>, path: stri
 function faultOfChoice(choices: readonly Field[], value: unknown, path: string): Fault | null {
   const faults = choices.map((choice) => findFault(choice, value, path));
   if (faults.includes(null)) return null;
+  const untold = tagFault(choices, value, path);
+  if (untold !== null) return untold;
   // The fault of the one that the value seems to be meant as says most.
   const meant = choices.map((choice, i) => ({ choice, fault: faults[i]! })).filter(({ choice }) => isMeant(choice, value));
   if (meant.length === 1) return meant[0]!.fault;
   const deepest = meant.map(({ fault }) => fault).sort((a, b) => b.path.length - a.path.length)[0];
-  if (deepest !== undefined && deepest.path !== path) return tagFault(choices, value, path) ?? deepest;
+  if (deepest !== undefined && deepest.path !== path) return deepest;
   const wanted = choices.flatMap(({ type, const: fixed, enum: values }) => (fixed !== undefined ? [show(fixed)] : (values?.map(show) ?? [type ?? []].flat().map((name) => nouns[name]))));
   return { path, message: `Expected ${[...new Set(wanted)].join(' or ')} for ${path} but received ${show(value)}.` };
 }
