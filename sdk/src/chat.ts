@@ -1,6 +1,6 @@
 /** A conversation: history, and a session whose cache is kept as far as the next prompt begins with the same tokens. */
 import type { ChatMessage, RenderOptions } from './chat-template.js';
-import { readTurns } from './chat-turns.js';
+import { latestCall, readHistory, readTurns } from './chat-turns.js';
 import type { EngineSession } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { startRun, type GenerateOptions, type SamplingOptions } from './generate.js';
@@ -17,6 +17,8 @@ import { readToolChoice, readTools, toolsForTemplate, type Tool, type ToolChoice
 export interface ChatOptions extends SamplingOptions {
   /** The system message. */
   system?: string;
+  /** Messages of an earlier conversation, as `chat.history` gives them, behind `system`. `send([])` answers them as they stand. */
+  history?: ChatMessage[];
   /** Functions that the model may call, for every turn that does not name others. */
   tools?: (ToolDefinition | object)[];
   /** In tokens, prompt and answers together. Default: the model's. */
@@ -31,6 +33,8 @@ export interface SendOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 
   tools?: (ToolDefinition | object)[];
   /** Default 'auto'. With 'required' or a name the answer is a call whose arguments the tool's schema accepts. */
   toolChoice?: ToolChoice;
+  /** A demanded answer may be several calls. Default false: it is one. */
+  parallelToolCalls?: boolean;
 }
 
 /** Token ids of rendered messages. Control tokens written in a message stay plain text; one begin token at most. */
@@ -71,19 +75,23 @@ export class Chat {
   private readonly contextSize: number;
   private readonly system: ChatMessage[];
   private readonly tools: Tool[];
-  private calls = 0;
+  private readonly continues: boolean;
+  private calls: number;
 
   constructor(
     private readonly core: ModelCore,
     options: ChatOptions | undefined,
   ) {
-    const { system, tools, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
+    const { system, history, tools, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
     core.checkOpen();
     this.contextSize = core.contextSizeFor(contextSize);
     this.defaults = defaults;
     this.tools = readTools(tools);
     this.system = system === undefined ? [] : [{ role: 'system', content: system }];
-    this.messages = [...this.system];
+    const earlier = readHistory(history);
+    this.messages = [...this.system, ...earlier];
+    this.continues = earlier.length > 0;
+    this.calls = latestCall(earlier);
   }
 
   /** The messages so far, the system message first. A turn is added when its answer is complete. */
@@ -98,7 +106,7 @@ export class Chat {
    * not change the history.
    */
   send(message: string | ChatMessage | ChatMessage[], options?: SendOptions): Run {
-    const turns = readTurns(message);
+    const turns = readTurns(message, this.continues);
     const own = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
     const checked = readOptions<SendOptions>(sendRules, { ...this.defaults, ...own }, 'send');
     const tools = checked.tools === undefined ? this.tools : readTools(checked.tools);
@@ -165,7 +173,8 @@ export class Chat {
     const key = (): string => `${format.name} ${schemaText(toolsForTemplate(callable) as never)}`;
     if (forced) {
       const read = (result: GenerationResult): GenerationResult => this.withCalls(result, format, callable, format.opener + result.text + format.closer);
-      return { form: { key: `call ${key()}`, compile: () => forcedCallGrammar(callable, format) }, opener: format.opener, read };
+      const several = options.parallelToolCalls === true;
+      return { form: { key: `call${several ? 's' : ''} ${key()}`, compile: () => forcedCallGrammar(callable, format, several) }, opener: format.opener, read };
     }
     const mayCall = choice === 'auto' && tools.length > 0;
     if (schema === undefined) return { form: undefined, opener: '', read: (result) => (mayCall ? readCalls(result) : result) };

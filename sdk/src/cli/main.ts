@@ -1,10 +1,8 @@
 #!/usr/bin/env node
 /** The command line: finds the command, runs it, and turns what happened into messages and an exit status. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { ShiftAddError } from '../errors.js';
-import { packageRoot } from '../native-path.js';
 import { nearest } from '../options.js';
+import { packageVersion } from '../package-version.js';
 import { checkArgumentCount, parseArguments } from './arguments.js';
 import { type Command, type CommandOptions, UsageError } from './command.js';
 import { commandHelp, overview } from './help.js';
@@ -19,6 +17,7 @@ const commands: Readonly<Record<string, () => Promise<Command>>> = {
   eval: async () => (await import('./eval.js')).evaluate,
   bench: async () => (await import('./bench.js')).bench,
   profile: async () => (await import('./profile.js')).profile,
+  serve: async () => (await import('./serve.js')).serveCommand,
   inspect: async () => (await import('./inspect.js')).inspect,
   devices: async () => (await import('./devices.js')).devices,
   doctor: async () => (await import('./doctor.js')).doctor,
@@ -37,7 +36,7 @@ async function main(words: string[]): Promise<void> {
   let command: Command | undefined;
   try {
     const [name, ...rest] = words;
-    if (name === '--version') return plain.line(version());
+    if (name === '--version') return plain.line(packageVersion());
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
       const topic = name === 'help' ? rest[0] : undefined;
       return plain.line(topic === undefined ? overview(await Promise.all(Object.values(commands).map((load) => load()))) : commandHelp(await findCommand(topic)));
@@ -111,11 +110,6 @@ function isSystemError(error: unknown): boolean {
 
 function stackOf(error: unknown): string {
   return (error instanceof Error ? error.stack?.split('\n').slice(1).join('\n') : undefined) ?? '';
-}
-
-function version(): string {
-  const manifest = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
-  return manifest.version;
 }
 
 void main(process.argv.slice(2));
