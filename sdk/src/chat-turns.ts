@@ -1,4 +1,4 @@
-/** What can be sent to a chat, and what can be its history. */
+/** What can be sent to a chat. */
 import type { ChatMessage } from './chat-template.js';
 import { show } from './options.js';
 
@@ -13,15 +13,4 @@ export function readTurns(message: unknown): ChatMessage[] {
   if (list.length === 0 || !list.every(right))
     throw new TypeError(`Expected a string for text, or messages of the roles 'user' and 'tool' with a text as content, but received ${show(message)}`);
   return list.map((turn: ChatMessage) => ({ ...turn }));
-}
-
-/** TypeError for something that is no list of messages. */
-export function readHistory(messages: unknown): ChatMessage[] {
-  const right = (turn: unknown): boolean => {
-    const { role, content } = (turn ?? {}) as Partial<ChatMessage>;
-    return typeof role === 'string' && (typeof content === 'string' || content === null);
-  };
-  if (!Array.isArray(messages) || !messages.every(right))
-    throw new TypeError(`Expected a list of messages, each with a role and a content that is a text or null, but received ${show(messages)}`);
-  return (messages as ChatMessage[]).map((turn) => ({ ...turn }));
 }

@@ -1,6 +1,6 @@
 /** A conversation: history, and a session whose cache is kept as far as the next prompt begins with the same tokens. */
 import type { ChatMessage, RenderOptions } from './chat-template.js';
-import { readHistory, readTurns } from './chat-turns.js';
+import { readTurns } from './chat-turns.js';
 import type { EngineSession } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { startRun, type GenerateOptions, type SamplingOptions } from './generate.js';
@@ -127,16 +127,12 @@ export class Chat {
     return run;
   }
 
-  /**
-   * Forgets the history except the system message; or these messages become the history, a system message of theirs at their head. What
-   * the next prompt shares with the last one is not computed again. TypeError for what is no message, ERR_BUSY while a turn runs.
-   */
-  reset(messages?: readonly ChatMessage[]): void {
-    const history = messages === undefined ? this.system : readHistory(messages);
+  /** Forgets the history except the system message. ERR_BUSY while a turn runs. */
+  reset(): void {
     if (this.closed) throw closedError('chat');
     if (this.busy)
       throw new ShiftAddError('ERR_BUSY', 'This chat is still answering. Await the running turn or abort it first.');
-    this.messages = [...history];
+    this.messages = [...this.system];
   }
 
   /** Ends a running turn with ERR_CLOSED, waits for it, then frees the memory. Idempotent. */

@@ -31,14 +31,6 @@ t.test('history and the cached prefix', async (t) => {
   chat.reset();
   t.same(chat.history, [{ role: 'system', content: 'Tell a story.' }]);
   t.same((await chat.send('Hello').result()).tokens, first.tokens);
-
-  const given = [{ role: 'user', content: 'Hello' }, { role: 'assistant', content: first.text }];
-  chat.reset(given);
-  t.same(chat.history, given, 'a history of the caller, which has no system message');
-  const third = await chat.send('More').result();
-  t.same(third.tokens, (await model.generate(model.encodeChat([...given, { role: 'user', content: 'More' }]), { maxTokens: 12 }).result()).tokens);
-  for (const wrong of ['x', [{ role: 'user' }], [null], [{ content: 'x' }]]) t.throws(() => chat.reset(wrong as never), { name: 'TypeError', message: /a list of messages/ });
-  t.equal(chat.history.length, 4);
 });
 
 t.test('the next turn may start as soon as the last one is over, however it was awaited', async (t) => {
