@@ -1,6 +1,6 @@
 /** A conversation: history, and a session whose cache is kept as far as the next prompt begins with the same tokens. */
 import type { ChatMessage, RenderOptions } from './chat-template.js';
-import { readTurns } from './chat-turns.js';
+import { latestCall, readHistory, readTurns } from './chat-turns.js';
 import type { EngineSession } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { startRun, type GenerateOptions, type SamplingOptions } from './generate.js';
@@ -17,6 +17,8 @@ import { readToolChoice, readTools, toolsForTemplate, type Tool, type ToolChoice
 export interface ChatOptions extends SamplingOptions {
   /** The system message. */
   system?: string;
+  /** Messages of an earlier conversation, as `chat.history` gives them, behind `system`. `send([])` answers them as they stand. */
+  history?: ChatMessage[];
   /** Functions that the model may call, for every turn that does not name others. */
   tools?: (ToolDefinition | object)[];
   /** In tokens, prompt and answers together. Default: the model's. */
@@ -71,19 +73,23 @@ export class Chat {
   private readonly contextSize: number;
   private readonly system: ChatMessage[];
   private readonly tools: Tool[];
-  private calls = 0;
+  private readonly continues: boolean;
+  private calls: number;
 
   constructor(
     private readonly core: ModelCore,
     options: ChatOptions | undefined,
   ) {
-    const { system, tools, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
+    const { system, history, tools, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
     core.checkOpen();
     this.contextSize = core.contextSizeFor(contextSize);
     this.defaults = defaults;
     this.tools = readTools(tools);
     this.system = system === undefined ? [] : [{ role: 'system', content: system }];
-    this.messages = [...this.system];
+    const earlier = readHistory(history);
+    this.messages = [...this.system, ...earlier];
+    this.continues = earlier.length > 0;
+    this.calls = latestCall(earlier);
   }
 
   /** The messages so far, the system message first. A turn is added when its answer is complete. */
@@ -98,7 +104,7 @@ export class Chat {
    * not change the history.
    */
   send(message: string | ChatMessage | ChatMessage[], options?: SendOptions): Run {
-    const turns = readTurns(message);
+    const turns = readTurns(message, this.continues);
     const own = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
     const checked = readOptions<SendOptions>(sendRules, { ...this.defaults, ...own }, 'send');
     const tools = checked.tools === undefined ? this.tools : readTools(checked.tools);

@@ -8,6 +8,8 @@ import type { AnswerForm } from './structured/answer-forms.js';
 import type { FormPlan } from './structured/form-plan.js';
 import type { SchemaSource } from './structured/schema-source.js';
 import { StopStrings } from './stop-strings.js';
+import { TokenChoice, checkBias, hasWeights, type TokenWeights } from './token-choice.js';
+import { logprobsOf, type GeneratedLogprob } from './token-logprobs.js';
 
 /** How the next token is chosen. */
 export interface SamplingOptions {
@@ -25,7 +27,7 @@ export interface SamplingOptions {
   seed?: number;
 }
 
-export interface GenerateOptions extends SamplingOptions {
+export interface GenerateOptions extends SamplingOptions, TokenWeights {
   /** Default: until the context is full. 0 generates nothing. */
   maxTokens?: number;
   /** Texts that end the generation; they are not part of the text. */
@@ -40,6 +42,8 @@ export interface GenerateOptions extends SamplingOptions {
    * schema, or a schema object that tells its own. Not with `stop` or `promptLookup`.
    */
   schema?: SchemaSource;
+  /** Gives every generated token its log-probability, and this many of the likeliest in its place: 0 to 20. Default none. Not with `promptLookup`. */
+  logprobs?: number;
   /** Aborting rejects with the signal's reason within one step. */
   signal?: AbortSignal;
   /** Puts the begin token in front of a text prompt where the tokenizer does so. Default true. */
@@ -51,6 +55,12 @@ export interface GenerateOptions extends SamplingOptions {
 /** Greedy below this: the division by it would overflow. */
 const leastTemperature = 1e-6;
 const repetitionWindow = 64;
+
+/**
+ * Prompt tokens that are read in one call, so that other runs of the model get their steps in between: as many as the engine
+ * reads at once, so that the pieces give the same bits as the whole.
+ */
+const promptPiece = 128;
 
 export interface GenerationPlan {
   /** Computed when the run starts, so that its failure rejects the run. */
@@ -84,7 +94,16 @@ export interface StartedRun {
   close: (error: Error) => void;
 }
 
+/** TypeError and RangeError for options that do not go together. */
+function checkChoice(core: ModelCore, { options, form }: GenerationPlan): void {
+  checkBias(options.logitBias, core.vocabularySize);
+  if (hasWeights(options) && form !== undefined) throw new TypeError('Expected no logitBias, presencePenalty or frequencyPenalty together with a schema or a demanded tool call');
+  if (options.promptLookup === true && (hasWeights(options) || options.logprobs !== undefined))
+    throw new TypeError('Expected no logitBias, presencePenalty, frequencyPenalty or logprobs together with promptLookup');
+}
+
 export function startRun(core: ModelCore, plan: GenerationPlan): StartedRun {
+  checkChoice(core, plan);
   const ending: Ending = { flag: makeCancelFlag(), why: null, reason: undefined };
   const end = (why: 'signal' | 'left' | 'closed', reason?: unknown): void => {
     if (ending.why !== null) return;
@@ -188,6 +207,7 @@ function checkPrompt(core: ModelCore, prompt: number[], contextSize: number): vo
 class Work {
   private readonly generated: number[] = [];
   private unsent: number[] = [];
+  private readonly logprobs: GeneratedLogprob[] = [];
   private text = '';
   private appended = 0;
   private promptDone = false;
@@ -225,21 +245,19 @@ class Work {
     const sampling = engineSampling(options);
     const stream = this.core.tokenizer.stream({ continuation: this.plan.continuation });
     if (hasLeft(this.ending)) return 'aborted';
-    session.seed(BigInt(options.seed ?? randomSeed()));
-    const rest = Int32Array.from(this.prompt.slice(reused));
-    const prefilled = await this.step('Reading the prompt', () =>
-      session.prefill(rest, this.ending.flag).then(() => true),
-    );
-    if (prefilled === null) return 'aborted';
+    const seed = options.seed ?? randomSeed();
+    session.seed(BigInt(seed));
+    if (!(await this.readPrompt(session, reused))) return 'aborted';
     this.promptDone = true;
-    this.computed = rest.length;
+    this.computed = this.prompt.length - reused;
     const now = performance.now();
     this.promptMs = now - this.started;
     if (this.form !== null) await session.constrain(this.form.grammar, this.budget());
-    let token = await this.step('Sampling', () => session.sample(sampling));
+    const choice = hasWeights(options) ? new TokenChoice(sampling, options, seed) : null;
+    let token = await this.step('Sampling', async () => (choice === null ? session.sample(sampling) : this.choose(choice, session)));
     this.firstTokenMs = performance.now() - this.started;
     let finish: FinishReason = 'aborted';
-    const decode = this.decoder(session, sampling);
+    const decode = this.decoder(session, sampling, choice);
     while (token !== null) {
       if (this.core.endIds.has(token)) {
         finish = 'stop';
@@ -247,6 +265,7 @@ class Work {
       }
       this.generated.push(token);
       this.unsent.push(token);
+      if (options.logprobs !== undefined) this.logprobs.push(logprobsOf(session.logits(), token, options.logprobs));
       if (this.show(stream.push(token))) return 'stop';
       if (this.form !== null && session.isComplete()) {
         finish = 'stop';
@@ -265,11 +284,30 @@ class Work {
     return finish;
   }
 
+  /** False when the reader left. */
+  private async readPrompt(session: EngineSession, reused: number): Promise<boolean> {
+    for (let done = reused; done < this.prompt.length; done += promptPiece) {
+      const piece = Int32Array.from(this.prompt.slice(done, done + promptPiece));
+      const read = await this.step('Reading the prompt', () => session.prefill(piece, this.ending.flag).then(() => true));
+      if (read === null) return false;
+    }
+    return true;
+  }
+
+  private choose(choice: TokenChoice, session: EngineSession): number {
+    return choice.next(session.logits(), [...this.prompt, ...this.generated].slice(-repetitionWindow));
+  }
+
   /** A function that appends the latest token and gives the next; null when the reader left. */
-  private decoder(session: EngineSession, sampling: EngineSampling): (last: number) => Promise<number | null> {
+  private decoder(session: EngineSession, sampling: EngineSampling, choice: TokenChoice | null): (last: number) => Promise<number | null> {
     const { flag } = this.ending;
+    const decode = async (last: number): Promise<number> => {
+      if (choice === null) return session.decode(last, sampling, flag);
+      await session.prefill(Int32Array.of(last), flag);
+      return this.choose(choice, session);
+    };
     const single = (last: number): Promise<number | null> =>
-      this.step('Generating', () => session.decode(last, sampling, flag)).then((token) => {
+      this.step('Generating', () => decode(last)).then((token) => {
         if (token !== null) this.appended++;
         return token;
       });
@@ -324,6 +362,7 @@ class Work {
       text: this.text,
       tokens: this.generated,
       finishReason,
+      ...(this.plan.options.logprobs === undefined ? {} : { logprobs: this.logprobs }),
       usage: { promptTokens: this.prompt.length, completionTokens: this.generated.length },
       timings: {
         loadMs: this.core.loadMs,
@@ -362,7 +401,8 @@ class Work {
   private send(text: string): void {
     if (text === '') return;
     this.text += text;
-    this.controls.emit({ type: 'text', text, tokens: this.unsent });
+    const logprobs = this.plan.options.logprobs === undefined ? {} : { logprobs: this.logprobs.slice(this.generated.length - this.unsent.length) };
+    this.controls.emit({ type: 'text', text, tokens: this.unsent, ...logprobs });
     this.unsent = [];
   }
 }

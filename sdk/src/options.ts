@@ -55,11 +55,19 @@ export const samplingRules = {
   seed: integer(0, Number.MAX_SAFE_INTEGER), // default: random
 } as const;
 
+const weightRules = {
+  logitBias: object, // default: none
+  presencePenalty: number(-2, 2, 0),
+  frequencyPenalty: number(-2, 2, 0),
+} as const;
+
 export const generateRules = {
   ...samplingRules,
   maxTokens: integer(0, 2 ** 31 - 1), // default: until the context is full
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
+  logprobs: integer(0, 20), // default: none
+  ...weightRules,
   schema,
   signal,
   addSpecialTokens: flag(true),
@@ -71,6 +79,8 @@ export const sendRules = {
   maxTokens: integer(0, 2 ** 31 - 1),
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
+  logprobs: integer(0, 20), // default: none
+  ...weightRules,
   schema,
   tools: objects,
   toolChoice: { kind: 'tool-choice' } as Rule,
@@ -83,6 +93,7 @@ export const chatRules = {
   stop: { kind: 'texts', initial: [] } as Rule,
   promptLookup: flag(false),
   system: text(),
+  history: objects,
   tools: objects,
   contextSize: integer(1, 2 ** 31 - 1),
 } as const;

@@ -1,5 +1,6 @@
 /** A running generation: an async iterable of text, and promises of the whole. Generation starts at once. */
 import type { BackendInfo } from './model.js';
+import type { GeneratedLogprob } from './token-logprobs.js';
 import type { ToolCall } from './tools/tools.js';
 
 /** A piece of text that is final. */
@@ -8,6 +9,8 @@ export interface TextChunk {
   text: string;
   /** The ids that were generated since the last chunk. */
   tokens: number[];
+  /** One for each of `tokens`, with the option `logprobs`. */
+  logprobs?: GeneratedLogprob[];
 }
 
 /** 'toolCalls': the answer is calls of tools, whose results are to be sent. */
@@ -82,6 +85,8 @@ export interface GenerationResult {
   json?: unknown;
   /** With finishReason 'toolCalls'. The text then is what came before them. */
   toolCalls?: ToolCall[];
+  /** One for each of `tokens`, with the option `logprobs`. */
+  logprobs?: GeneratedLogprob[];
   usage: Usage;
   timings: Timings;
   memory: MemoryUse;

@@ -26,16 +26,15 @@ export function finishReason({ finishReason: raw }: GenerationResult): LanguageM
   return { unified: unified[raw], raw };
 }
 
-/** What is in the cache from an earlier call is read, the rest of the prompt computed and written. */
-export function usage({ usage: counts, timings, toolCalls, finishReason: ended }: GenerationResult): LanguageModelV4Usage {
+/** What an earlier run left in a cache is read, the rest of the prompt computed and written. */
+export function usage({ usage: counts, finishReason: ended }: GenerationResult): LanguageModelV4Usage {
   const { promptTokens, completionTokens } = counts;
-  // The rate is over the tokens that were computed.
-  const { promptTokensPerSecond, promptMs } = timings;
-  const computed = promptTokensPerSecond === null ? undefined : Math.round((promptTokensPerSecond * promptMs) / 1000);
+  const cacheRead = (counts as { cachedPromptTokens?: number }).cachedPromptTokens ?? 0;
+  const noCache = promptTokens - cacheRead;
   return {
-    inputTokens: { total: promptTokens, noCache: computed, cacheRead: computed === undefined ? undefined : promptTokens - computed, cacheWrite: computed },
+    inputTokens: { total: promptTokens, noCache, cacheRead, cacheWrite: noCache },
     // Tokens of calls and of text are not told apart.
-    outputTokens: { total: completionTokens, text: ended === 'toolCalls' && toolCalls !== undefined ? undefined : completionTokens, reasoning: 0 },
+    outputTokens: { total: completionTokens, text: ended === 'toolCalls' ? undefined : completionTokens, reasoning: 0 },
     raw: { ...counts } as JSONObject,
   };
 }

@@ -38,17 +38,21 @@ export function readCall(call: LanguageModelV4CallOptions): CallSettings {
   const warnings: SharedV4Warning[] = [];
   const unsupported = (feature: string, details: string): void => void warnings.push({ type: 'unsupported', feature, details });
   const { tellSchema, ...own } = readOptions<ShiftAddCallOptions>(ownRules, call.providerOptions?.['shiftadd'] as ShiftAddCallOptions | undefined, 'providerOptions.shiftadd');
-  if (isSet(call.presencePenalty)) unsupported('presencePenalty', 'Use providerOptions.shiftadd.repetitionPenalty.');
-  if (isSet(call.frequencyPenalty)) unsupported('frequencyPenalty', 'Use providerOptions.shiftadd.repetitionPenalty.');
   if (call.reasoning !== undefined && call.reasoning !== 'provider-default' && call.reasoning !== 'none') unsupported('reasoning', 'The models have no levels of reasoning.');
   const toolChoice = call.toolChoice === undefined ? 'auto' : readChoice(call.toolChoice);
   const tools = readTools(call, toolChoice, unsupported);
   const { responseFormat } = call;
   const schema = responseFormat?.type === 'json' ? ((responseFormat.schema ?? { type: 'object' }) as Record<string, unknown>) : undefined;
-  const isHeld = schema !== undefined || (toolChoice !== 'auto' && toolChoice !== 'none');
+  const isDemanded = toolChoice !== 'auto' && toolChoice !== 'none';
+  const isHeld = schema !== undefined || isDemanded;
+  const penalties = { presencePenalty: call.presencePenalty ?? 0, frequencyPenalty: call.frequencyPenalty ?? 0 };
+  for (const [name, penalty] of Object.entries(penalties))
+    if (isHeld && penalty !== 0) unsupported(name, 'An answer that is held to a schema has none. Use providerOptions.shiftadd.repetitionPenalty.');
+  const isPenalized = !isHeld && (penalties.presencePenalty !== 0 || penalties.frequencyPenalty !== 0);
   const stop = call.stopSequences?.filter((text) => text !== '') ?? [];
   if (isHeld && stop.length > 0) unsupported('stopSequences', 'They would cut an answer that is held to a schema.');
-  if (isHeld && own.promptLookup === true) unsupported('promptLookup', 'Guesses would not keep to a schema.');
+  const hasLookup = own.promptLookup === true && !isHeld && !isPenalized;
+  if (own.promptLookup === true && !hasLookup) unsupported('promptLookup', 'Guesses know neither schemas nor penalties.');
   let messages = readPrompt(call.prompt, warnings);
   if (responseFormat?.type === 'json' && tellSchema) messages = withInstruction(messages, formatInstruction(responseFormat));
   return {
@@ -61,18 +65,14 @@ export function readCall(call: LanguageModelV4CallOptions): CallSettings {
       seed: call.seed,
       maxTokens: call.maxOutputTokens,
       stop: isHeld ? [] : stop,
-      promptLookup: !isHeld && own.promptLookup === true,
+      ...(isHeld ? {} : penalties),
+      promptLookup: hasLookup,
       schema,
-      ...(tools.length === 0 ? {} : { tools, toolChoice }),
+      ...(tools.length === 0 && !isDemanded ? {} : { tools, toolChoice }), // a call that no tool can answer is refused
       signal: call.abortSignal,
     } as SendOptions,
     warnings,
   };
-}
-
-/** The AI SDK sends 0 for penalties that are off. */
-function isSet(penalty: number | undefined): boolean {
-  return penalty !== undefined && penalty !== 0;
 }
 
 function readChoice(choice: NonNullable<LanguageModelV4CallOptions['toolChoice']>): ToolChoice {

@@ -1,6 +1,5 @@
 /** A loaded model as a language model of the AI SDK. */
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider' with { 'resolution-mode': 'import' };
-import type { Chat } from '../chat.js';
 import type { Model } from '../model.js';
 import { show } from '../options.js';
 import type { Run } from '../run.js';
@@ -15,12 +14,11 @@ import { readCall, type CallSettings } from './call-settings.js';
  */
 export function languageModel(model: Model): LanguageModelV4 {
   if (typeof (model as Partial<Model> | null)?.createChat !== 'function') throw new TypeError(`Expected a model of loadModel for model but received ${show(model)}`);
-  const chats = new ChatShelf(model);
   const start = (call: LanguageModelV4CallOptions): { settings: CallSettings; run: Run; response: StreamSettings['response'] } => {
     const settings = readCall(call);
     settings.options.signal?.throwIfAborted();
     const response = { id: crypto.randomUUID(), timestamp: new Date(), modelId: model.info.name };
-    return { settings, run: chats.send(settings), response };
+    return { settings, run: send(model, settings), response };
   };
   return {
     specificationVersion: 'v4',
@@ -54,28 +52,16 @@ export function languageModel(model: Model): LanguageModelV4 {
   };
 }
 
-/** Keeps one chat between calls, whose cache the next call continues where their prompts begin alike, as the steps of a tool loop do. */
-class ChatShelf {
-  private kept: Chat | null = null;
-
-  constructor(private readonly model: Model) {}
-
-  send({ messages, options }: CallSettings): Run {
-    const chat = this.kept ?? this.model.createChat();
-    this.kept = null;
-    const putBack = (): void => {
-      if (this.kept === null) this.kept = chat;
-      else void chat.close();
-    };
-    let run: Run;
-    try {
-      chat.reset(messages.slice(0, -1));
-      run = chat.send(messages.at(-1)!, options);
-    } catch (error) {
-      putBack();
-      throw error;
-    }
-    run.result().then(putBack, putBack);
+/** Every call has a chat of its own, which ends with it. */
+function send(model: Model, { messages, options }: CallSettings): Run {
+  const chat = model.createChat({ history: messages.slice(0, -1) });
+  const close = (): Promise<void> => chat.close();
+  try {
+    const run = chat.send(messages.at(-1)!, options);
+    run.result().then(close, close);
     return run;
+  } catch (error) {
+    void close();
+    throw error;
   }
 }

@@ -1,7 +1,7 @@
 /** A model in a worker, as the page sees it: what `Model` offers, with promises where an answer has to come back. */
 import type { BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from '../benchmark.js';
 import type { ChatOptions, SendOptions } from '../chat.js';
-import { readTurns } from '../chat-turns.js';
+import { readHistory, readTurns } from '../chat-turns.js';
 import type { ChatMessage } from '../chat-template.js';
 import type { EvaluateOptions, EvaluateResult } from '../evaluate.js';
 import { ShiftAddError } from '../errors.js';
@@ -152,13 +152,16 @@ export class BrowserChat {
   readonly #id: number;
   readonly #ready: Promise<unknown>;
   readonly #first: ChatMessage[];
+  readonly #continues: boolean;
   #history: ChatMessage[];
 
   constructor(link: WorkerLink, id: number, options: ChatOptions) {
     this.#link = link;
     this.#id = id;
     this.#first = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
-    this.#history = this.#first;
+    const earlier = readHistory(options.history);
+    this.#continues = earlier.length > 0;
+    this.#history = [...this.#first, ...earlier];
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#ready = link.call({ method: 'createChat', chat: id, options: sendableOptions<ChatOptions & { schema?: never }>(given) });
     this.#ready.catch(() => undefined); // the first turn rejects with it
@@ -171,7 +174,7 @@ export class BrowserChat {
 
   /** As `Chat.send`. */
   send(message: string | ChatMessage | ChatMessage[], options?: SendOptions): Run {
-    const messages = readTurns(message);
+    const messages = readTurns(message, this.#continues);
     // Only what was given: the rest are the chat's own defaults.
     readOptions<SendOptions>(sendRules, options, 'send');
     const { signal, ...rest } = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined)) as SendOptions;
