@@ -33,6 +33,8 @@ export interface SendOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 
   tools?: (ToolDefinition | object)[];
   /** Default 'auto'. With 'required' or a name the answer is a call whose arguments the tool's schema accepts. */
   toolChoice?: ToolChoice;
+  /** A demanded answer may be several calls. Default false: it is one. */
+  parallelToolCalls?: boolean;
 }
 
 /** Token ids of rendered messages. Control tokens written in a message stay plain text; one begin token at most. */
@@ -171,7 +173,8 @@ export class Chat {
     const key = (): string => `${format.name} ${schemaText(toolsForTemplate(callable) as never)}`;
     if (forced) {
       const read = (result: GenerationResult): GenerationResult => this.withCalls(result, format, callable, format.opener + result.text + format.closer);
-      return { form: { key: `call ${key()}`, compile: () => forcedCallGrammar(callable, format) }, opener: format.opener, read };
+      const several = options.parallelToolCalls === true;
+      return { form: { key: `call${several ? 's' : ''} ${key()}`, compile: () => forcedCallGrammar(callable, format, several) }, opener: format.opener, read };
     }
     const mayCall = choice === 'auto' && tools.length > 0;
     if (schema === undefined) return { form: undefined, opener: '', read: (result) => (mayCall ? readCalls(result) : result) };

@@ -84,6 +84,7 @@ export const sendRules = {
   schema,
   tools: objects,
   toolChoice: { kind: 'tool-choice' } as Rule,
+  parallelToolCalls: flag(false),
   signal,
 } as const;
 

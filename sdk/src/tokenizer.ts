@@ -189,6 +189,13 @@ export class Tokenizer {
     return { bytes, ends, endTokens: Int32Array.from(endIds.filter((id) => id < size)) };
   }
 
+  /** What one token adds to a text; of a special token, its name. RangeError for a bad id. */
+  bytesOf(id: number): Uint8Array {
+    const name = this.decode([id], { skipSpecialTokens: false });
+    const isSpecial = name !== '' && this.decode([id]) === '';
+    return isSpecial ? new TextEncoder().encode(name) : this.decoder.bytesOf(id);
+  }
+
   /** An incremental detokeniser. */
   stream(options: TokenStreamOptions = {}): TokenStream {
     return this.decoder.stream(options);

@@ -21,12 +21,13 @@ export async function loadWithProgress(
   values: EngineValues,
   { terminal, signal }: Pick<Call<CommandOptions>, 'terminal' | 'signal'>,
   contextSize?: number,
+  measure?: boolean,
 ): Promise<Model> {
   const progress = terminal.progress('Loading');
   try {
     const loaded = await loadModel(model, {
       ...loadOptions(values),
-      ...given({ contextSize }),
+      ...given({ contextSize, measure }),
       signal,
       onProgress: ({ phase, done, total }) => progress.update(phase === 'load' ? 1 : done / Math.max(1, total), phase),
     });

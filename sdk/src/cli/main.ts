@@ -1,10 +1,8 @@
 #!/usr/bin/env node
 /** The command line: finds the command, runs it, and turns what happened into messages and an exit status. */
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { ShiftAddError } from '../errors.js';
-import { packageRoot } from '../native-path.js';
 import { nearest } from '../options.js';
+import { packageVersion } from '../package-version.js';
 import { checkArgumentCount, parseArguments } from './arguments.js';
 import { bench } from './bench.js';
 import { chat } from './chat.js';
@@ -18,9 +16,10 @@ import { inspect } from './inspect.js';
 import { profile } from './profile.js';
 import { pull } from './pull.js';
 import { quantize } from './quantize.js';
+import { serveCommand } from './serve.js';
 import { Terminal, endQuietlyWithoutReader } from './terminal.js';
 
-const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, profile, inspect, devices, doctor];
+const commands: readonly Command[] = [chat, pull, quantize, importCommand, evaluate, bench, profile, serveCommand, inspect, devices, doctor];
 
 const FAILED = 1;
 const WRONG_USAGE = 2;
@@ -35,7 +34,7 @@ async function main(words: string[]): Promise<void> {
   let command: Command | undefined;
   try {
     const [name, ...rest] = words;
-    if (name === '--version') return plain.line(version());
+    if (name === '--version') return plain.line(packageVersion());
     if (name === undefined || name === '--help' || name === '-h' || name === 'help') {
       const topic = name === 'help' ? rest[0] : undefined;
       return plain.line(topic === undefined ? overview(commands) : commandHelp(findCommand(topic)));
@@ -110,11 +109,6 @@ function isSystemError(error: unknown): boolean {
 
 function stackOf(error: unknown): string {
   return (error instanceof Error ? error.stack?.split('\n').slice(1).join('\n') : undefined) ?? '';
-}
-
-function version(): string {
-  const manifest = JSON.parse(readFileSync(join(packageRoot(), 'package.json'), 'utf8')) as { version: string };
-  return manifest.version;
 }
 
 void main(process.argv.slice(2));

@@ -4,7 +4,7 @@ import type { Measurement } from './profiler.js';
 
 type Labels = Readonly<Record<string, string>>;
 
-interface Metric {
+export interface Metric {
   name: string;
   help: string;
   type: 'gauge' | 'counter';
@@ -60,11 +60,17 @@ function totals(measurements: readonly Measurement[]): Metric[] {
   ];
 }
 
-function metricText({ name, help, type, samples }: Metric): string {
+/** One metric; nothing when none of its samples is known. */
+export function metricText({ name, help, type, samples }: Metric): string {
   const known = samples.filter(({ value }) => value !== null);
   if (known.length === 0) return '';
-  const lines = known.map(({ labels, value }) => `${name}{${Object.entries(labels).map(([key, text]) => `${key}="${escaped(text)}"`).join(',')}} ${value}`);
+  const lines = known.map(({ labels, value }) => `${name}${labelText(labels)} ${value}`);
   return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join('\n')}\n`;
+}
+
+function labelText(labels: Labels): string {
+  const entries = Object.entries(labels);
+  return entries.length === 0 ? '' : `{${entries.map(([key, text]) => `${key}="${escaped(text)}"`).join(',')}}`;
 }
 
 function escaped(text: string): string {

@@ -8,16 +8,18 @@ export interface CallFormat {
   /** In front of and behind the calls; the opener ends the prompt where a call is demanded. */
   opener: string;
   closer: string;
+  /** Between two calls. */
+  separator: string;
   argumentsKey: 'arguments' | 'parameters';
   /** The calls are a list. */
   isList: boolean;
 }
 
-const hermes: CallFormat = { name: 'hermes', opener: '<tool_call>\n', closer: '\n</tool_call>', argumentsKey: 'arguments', isList: false };
+const hermes: CallFormat = { name: 'hermes', opener: '<tool_call>\n', closer: '\n</tool_call>', separator: '\n</tool_call>\n<tool_call>\n', argumentsKey: 'arguments', isList: false };
 const formats = {
   hermes,
-  mistral: { name: 'mistral', opener: '[TOOL_CALLS]', closer: '', argumentsKey: 'arguments', isList: true },
-  llama: { name: 'llama', opener: '', closer: '', argumentsKey: 'parameters', isList: false },
+  mistral: { name: 'mistral', opener: '[TOOL_CALLS]', closer: '', separator: ', ', argumentsKey: 'arguments', isList: true },
+  llama: { name: 'llama', opener: '', closer: '', separator: '; ', argumentsKey: 'parameters', isList: false },
   generic: { ...hermes, name: 'generic' },
 } as const satisfies Record<string, CallFormat>;
 

@@ -5,13 +5,13 @@ import { addSchema } from '../structured/schema-grammar.js';
 import type { CallFormat } from './call-format.js';
 import type { Tool } from './tools.js';
 
-/** Behind the opener, which ends the prompt. */
-export function forcedCallGrammar(tools: readonly Tool[], format: CallFormat): Int32Array {
+/** Behind the opener, which ends the prompt: one call, or at least one where there may be `several`. */
+export function forcedCallGrammar(tools: readonly Tool[], format: CallFormat, several = false): Int32Array {
   const rules = new GrammarRules();
   const { rule, start } = rules.rule();
   const end = rules.node();
   rules.end(end);
-  addCalls(rules, rules.optionalSpace(start), tools, format, end);
+  addCalls(rules, rules.optionalSpace(start), tools, format, end, several);
   return rules.encode(rule);
 }
 
@@ -29,9 +29,10 @@ export function callOrSchemaGrammar(tools: readonly Tool[], format: CallFormat, 
   return rules.encode(rule);
 }
 
-/** One call of one of the tools, in a list where the format has lists. */
-function addCalls(rules: GrammarRules, from: number, tools: readonly Tool[], format: CallFormat, to: number): void {
-  const open = format.isList ? rules.text(from, '[') : from;
+/** One call of one of the tools, in a list where the format has lists; or several, and then the closer may stand behind the last. */
+function addCalls(rules: GrammarRules, from: number, tools: readonly Tool[], format: CallFormat, to: number, several = false): void {
+  const open = rules.node();
+  rules.empty(format.isList ? rules.text(from, '[') : from, open);
   const behind = rules.node();
   for (const { name, parameters } of tools) {
     const key = rules.optionalSpace(rules.text(open, '{"name":'));
@@ -40,6 +41,10 @@ function addCalls(rules: GrammarRules, from: number, tools: readonly Tool[], for
     const close = rules.node();
     addSchema(rules, given, parameters, close);
     rules.text(close, '}', behind);
+  }
+  if (several) {
+    rules.text(behind, format.separator, open);
+    if (format.closer !== '') rules.text(behind, format.closer, to);
   }
   rules.empty(format.isList ? rules.text(behind, ']') : behind, to);
 }
