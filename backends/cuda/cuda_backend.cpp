@@ -143,7 +143,26 @@ class CudaBackend final : public Backend {
 
   // Keys and values: [key/value head][position][head size].
   uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const override {
-    return size_t{kv_heads} * capacity * head_size * (kv_type_ == KvType::f32 ? sizeof(float) : sizeof(uint16_t));
+    return size_t{kv_heads} * capacity * head_size * kv_element_bytes();
+  }
+  uint64_t kv_position_bytes(uint32_t kv_heads, uint32_t head_size) const override {
+    return uint64_t{2} * kv_heads * head_size * kv_element_bytes();
+  }
+  void read_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, uint8_t* host,
+               size_t stride) override {
+    each_kv_run(cache, kv_heads, head_size, first, [&](CudaAddress run, size_t at, size_t bytes) {
+      kv_run_.resize(bytes * count);
+      device_->download(run, kv_run_.data(), bytes * count);
+      for (size_t m = 0; m < count; ++m) std::memcpy(host + m * stride + at, &kv_run_[m * bytes], bytes);
+    });
+  }
+  void write_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, const uint8_t* host,
+                size_t stride) override {
+    each_kv_run(cache, kv_heads, head_size, first, [&](CudaAddress run, size_t at, size_t bytes) {
+      kv_run_.resize(bytes * count);
+      for (size_t m = 0; m < count; ++m) std::memcpy(&kv_run_[m * bytes], host + m * stride + at, bytes);
+      device_->upload(kv_run_.data(), run, bytes * count);
+    });
   }
 
   void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows,
@@ -298,6 +317,20 @@ class CudaBackend final : public Backend {
   }
 
  private:
+  size_t kv_element_bytes() const { return kv_type_ == KvType::f32 ? sizeof(float) : sizeof(uint16_t); }
+  // visit(where position `first` of a head lies, where the head begins among a position's bytes, its bytes per position) for the
+  // keys and the values of every head: positions of one head lie side by side.
+  template <class Visit>
+  void each_kv_run(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, const Visit& visit) {
+    settle();
+    const size_t bytes = head_size * kv_element_bytes();
+    for (uint32_t part = 0; part < 2 * kv_heads; ++part) {
+      const uint8_t* data = part < kv_heads ? cache.keys : cache.values;
+      const size_t run = (size_t{part % kv_heads} * cache.capacity + first) * bytes;
+      visit(reinterpret_cast<CudaAddress>(data) + run, part * bytes, bytes);
+    }
+  }
+
   void launch_norm(uint32_t rows) {
     const auto& [x, columns, norm] = *held_norm_;
     device_->launch(normalize_, {rows}, kThreads, x, norm.gain, norm.bias, norm.out, columns, norm.centered, norm.epsilon);
@@ -360,6 +393,7 @@ class CudaBackend final : public Backend {
   std::optional<HeldNorm> held_norm_;
   std::optional<HeldActivation> held_activation_;
   std::optional<HeldProduct> held_product_;
+  std::vector<uint8_t> kv_run_;               // positions of one head on their way to or from the host
   std::vector<HeldRotation> held_rotations_;  // at most those of q and k
   bool in_step_ = false;
   uint32_t step_position_ = 0;  // what origin_ holds

@@ -5,7 +5,7 @@ import type { Engine } from './engine.js';
 import { ShiftAddError } from './errors.js';
 import { nativeAddonCandidates } from './native-path.js';
 
-const apiVersion = 2;
+const apiVersion = 3;
 
 let loaded: Engine | null = null;
 

@@ -67,6 +67,8 @@ export interface GenerationPlan {
   release: (session: EngineSession, held: number[] | null) => Promise<void>;
   /** Makes the result of a whole answer into that of the run. */
   read?: (result: GenerationResult) => GenerationResult;
+  /** What every result has besides, once there is a prompt. */
+  remark?: () => Pick<GenerationResult, 'droppedTurns'>;
   /** Called once at the very end, before anyone who awaits the run goes on; null when the run fails. */
   ended?: (result: GenerationResult | null) => void;
 }
@@ -192,6 +194,7 @@ class Work {
   private appended = 0;
   private promptDone = false;
   private computed = 0;
+  private reused = 0;
   private promptMs = 0;
   private firstTokenMs: number | null = null;
   private decodeMs = 0;
@@ -233,6 +236,7 @@ class Work {
     if (prefilled === null) return 'aborted';
     this.promptDone = true;
     this.computed = rest.length;
+    this.reused = reused;
     const now = performance.now();
     this.promptMs = now - this.started;
     if (this.form !== null) await session.constrain(this.form.grammar, this.budget());
@@ -324,7 +328,8 @@ class Work {
       text: this.text,
       tokens: this.generated,
       finishReason,
-      usage: { promptTokens: this.prompt.length, completionTokens: this.generated.length },
+      ...this.plan.remark?.(),
+      usage: { promptTokens: this.prompt.length, cachedPromptTokens: this.reused, completionTokens: this.generated.length },
       timings: {
         loadMs: this.core.loadMs,
         promptMs: this.promptMs,

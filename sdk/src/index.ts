@@ -10,7 +10,9 @@ export {
   type ModelInfo,
 } from './model.js';
 export type { KvType, Precision } from './engine.js';
-export type { Chat, ChatOptions, SendOptions } from './chat.js';
+export type { Chat, ChatOptions, RestoreOptions, SendOptions } from './chat.js';
+export type { OverflowPolicy } from './chat-overflow.js';
+export type { PrefixCacheOptions } from './prefix-cache.js';
 export type { ChatMessage, RenderOptions } from './chat-template.js';
 export type { GenerateOptions, SamplingOptions } from './generate.js';
 export type { SchemaSource, StandardJsonSchema } from './structured/schema-source.js';

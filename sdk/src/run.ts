@@ -15,6 +15,8 @@ export type FinishReason = 'stop' | 'length' | 'aborted' | 'toolCalls';
 
 export interface Usage {
   promptTokens: number;
+  /** Of the prompt tokens, those that were not computed, because the session held them already. */
+  cachedPromptTokens: number;
   completionTokens: number;
 }
 
@@ -38,6 +40,8 @@ export interface MemoryUse {
   mappedBytes: number;
   kvCacheBytes: number;
   scratchBytes: number;
+  /** KV cache and scratch of the sessions that the option `prefixCache` keeps and nobody uses. */
+  prefixCacheBytes: number;
   /** Of the above, what is on the GPU: all of it with the backend cuda. Null with other backends. */
   gpuBytes: number | null;
   /** The memory of the WebAssembly module, which holds all of the above and never shrinks. Null with other backends. */
@@ -82,6 +86,8 @@ export interface GenerationResult {
   json?: unknown;
   /** With finishReason 'toolCalls'. The text then is what came before them. */
   toolCalls?: ToolCall[];
+  /** Of a chat with the overflow policy 'drop-oldest-turns': how many turns it forgot so that this one fits. */
+  droppedTurns?: number;
   usage: Usage;
   timings: Timings;
   memory: MemoryUse;
