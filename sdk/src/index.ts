@@ -18,6 +18,7 @@ export type { GenerateOptions, SamplingOptions } from './generate.js';
 export type { SchemaSource, StandardJsonSchema } from './structured/schema-source.js';
 export type { ToolCall, ToolChoice, ToolDefinition } from './tools/tools.js';
 export type { EnergyUse, FinishReason, GenerationResult, MemoryGrowth, MemoryUse, Run, TextChunk, Timings, Usage } from './run.js';
+export type { EmbedOptions, EmbedResult, Pooling } from './embed.js';
 export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evaluate.js';
 export type { BenchmarkCase, BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from './benchmark.js';
 export type { CompareOptions, CompareProgress, CompareResult } from './compare.js';

@@ -35,14 +35,16 @@ export class ModelCore {
     /** Null unless generations are to be measured. */
     readonly measure: Measure | null,
     readonly name: string,
-    /** The weights are packed. */
-    readonly packed: boolean,
+    /** Numbers of what the head reads of a position. */
+    readonly embeddingSize: number,
+    /** A position of a prompt has the same bits however many are computed with it. */
+    sameBits: boolean,
     /** Sessions that are kept between runs. */
     prefixCache: Required<PrefixCacheOptions>,
     private readonly readIdentity: () => Promise<string>,
   ) {
     this.forms = new AnswerForms(engineModel, tokenizer, endIds, vocabularySize);
-    this.prefixes = new PrefixCache((contextSize) => this.openSession(contextSize), prefixCache, this.sharedStep);
+    this.prefixes = new PrefixCache((contextSize) => this.openSession(contextSize), prefixCache, sameBits ? 1 : stepTokens);
   }
 
   /** ERR_CLOSED once the model is closed. */
@@ -64,12 +66,6 @@ export class ModelCore {
       this.checkOpen();
       throw fromEngine(error, `Opening a context of ${contextSize} tokens`);
     }
-  }
-
-  /** Of a prompt, as many tokens are shared at once: in fast precision the bits of packed products depend on how many come together. */
-  private get sharedStep(): number {
-    const { name, precision } = this.backend;
-    return this.packed && precision === 'fast' && name !== 'cuda' ? stepTokens : 1;
   }
 
   /** What the model computes, as `identifyModel` tells. */

@@ -7,9 +7,11 @@ import { Chat, encodeChat, restoreChat, type ChatOptions, type RestoreOptions } 
 import { ChatTemplate, type ChatMessage, type RenderOptions } from './chat-template.js';
 import { compareModels, type CompareOptions, type CompareResult } from './compare.js';
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
+import { embedTexts, type EmbedOptions, type EmbedResult } from './embed.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import type { EnergyRecorder } from './devices/energy-meter.js';
+import { Role } from './families/family.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkFormOptions, schemaForm, withJson } from './structured/form-plan.js';
@@ -19,7 +21,7 @@ import { loadedWeights, type LoadedWeights } from './model-bytes.js';
 import { identifyModel } from './model-identity.js';
 import type { KeptSession, PrefixCacheOptions } from './prefix-cache.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
-import { buildModelSpec } from './model-spec.js';
+import { buildModelSpec, type ModelTensor } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, prefixCacheRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import type { Run } from './run.js';
@@ -181,6 +183,14 @@ export class Model {
     return encodeChat(this.#core, messages, options);
   }
 
+  /**
+   * Vectors of texts, or of lists of token ids: the hidden states after the final norm, in the basis of the checkpoint, pooled. TypeError
+   * and RangeError for wrong arguments (an empty text too), ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE or the signal's reason.
+   */
+  async embed(texts: readonly (string | ArrayLike<number>)[], options?: EmbedOptions): Promise<EmbedResult> {
+    return embedTexts(this.#core, texts, options);
+  }
+
   /** Perplexity of a text. RangeError for a text below 2 tokens, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE. */
   async evaluate(text: string, options?: EvaluateOptions): Promise<EvaluateResult> {
     return evaluateText(this.#core, text, options);
@@ -299,7 +309,8 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     heldWeights(spec.tensors, selected.name, info),
     measure,
     nameOf(folder.path),
-    folder.quantization !== null,
+    family.embeddingSize,
+    hasSameBits(spec.tensors, selected.name, info.precision),
     { sessions: prefixCache.sessions!, bytes: prefixCache.bytes! },
     () => identifyModel(folder, spec.numbers),
   );
@@ -328,6 +339,16 @@ async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions):
 function heldWeights(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, { heapBytes }: EngineModelInfo): LoadedWeights {
   const { mapped, held } = loadedWeights(tensors, backend);
   return { mapped, held: backend === 'wasm' ? held : heapBytes };
+}
+
+/**
+ * Whether a position of a prompt has the same bits however many are computed with it: exact products of packed matrices have. Of the
+ * embedding a row is read, and the head reads one position.
+ */
+function hasSameBits(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, precision: Precision): boolean {
+  const outside: readonly number[] = [Role.embedding, Role.positionEmbedding, Role.head];
+  const isExact = ({ wanted, packed }: ModelTensor): boolean => packed !== null || wanted.shape.length === 1 || outside.includes(wanted.role);
+  return precision === 'exact' && backend !== 'cuda' && tensors.every(isExact);
 }
 
 function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {

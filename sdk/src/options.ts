@@ -105,6 +105,14 @@ export const evaluateRules = {
   onProgress: callback,
 } as const;
 
+export const embedRules = {
+  pooling: choice(['mean', 'last', 'cls'], 'mean'),
+  normalize: flag(true),
+  truncate: flag(false),
+  addSpecialTokens: flag(true),
+  signal,
+} as const;
+
 export const compareRules = {
   window: integer(2, 2 ** 31 - 1, 512),
   maxTokens: integer(2, 2 ** 31 - 1, 4096),

@@ -23,15 +23,15 @@ export class KeptSession {
   /** Settles when nobody copies it any more. */
   copying: Promise<unknown> | null = null;
   lastUse = 0;
+  readonly bytes: number;
 
+  /** The session must be idle. */
   constructor(
     readonly session: EngineSession,
     readonly contextSize: number,
-  ) {}
-
-  get bytes(): number {
-    const { kvCacheBytes, scratchBytes } = this.session.describe();
-    return kvCacheBytes + scratchBytes;
+  ) {
+    const { kvCacheBytes, scratchBytes } = session.describe();
+    this.bytes = kvCacheBytes + scratchBytes;
   }
 }
 
@@ -43,8 +43,8 @@ export class PrefixCache {
   private uses = 0;
 
   /**
-   * `step`: how the engine cuts a prompt where a position's bits depend on how many are computed with it (fast precision), so that
-   * only whole steps are shared; 1 where they do not.
+   * `step`: how many tokens of a prompt the engine computes at once, where a position's bits depend on how many come with it: then only
+   * whole steps are shared. 1 where they do not.
    */
   constructor(
     private readonly openSession: (contextSize: number) => Promise<EngineSession>,
