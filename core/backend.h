@@ -80,6 +80,15 @@ class Backend {
   // Bytes of one layer's keys, and of its values.
   virtual uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const = 0;
 
+  // What one layer keeps of a position, as it leaves the device: the keys, then the values, each [key/value head][head size] in
+  // the cache's element type, little-endian. The same bytes on every backend.
+  virtual uint64_t kv_position_bytes(uint32_t kv_heads, uint32_t head_size) const = 0;
+  // Copies positions [first, first + count) of one layer to or from the host, where they begin `stride` bytes apart.
+  virtual void read_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, uint8_t* host,
+                       size_t stride) = 0;
+  virtual void write_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, const uint8_t* host,
+                        size_t stride) = 0;
+
   // The views must stay valid as long as the weights (they point into mapped files).
   virtual Status prepare(const DenseMatrix& matrix, Weights** out) = 0;
   virtual Status prepare(const PackedMatrix& matrix, Weights** out) = 0;

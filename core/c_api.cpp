@@ -219,6 +219,31 @@ sa_status sa_session_describe(const sa_session* session, sa_session_info* out) {
   if (session == nullptr || out == nullptr) return null_argument();
   const Session& s = *session->session;
   *out = {static_cast<int32_t>(s.position()), static_cast<int32_t>(s.context_size()),
-          static_cast<double>(s.kv_cache_bytes()), static_cast<double>(s.scratch_bytes())};
+          static_cast<double>(s.kv_cache_bytes()), static_cast<double>(s.scratch_bytes()),
+          static_cast<double>(s.position_bytes()), s.beyond_switch() ? 1 : 0};
   return 0;
+}
+
+sa_status sa_session_save(const sa_session* session, int32_t first, int32_t count, uint8_t* out, size_t bytes) {
+  if (session == nullptr || out == nullptr) return null_argument();
+  if (first < 0 || count < 0) return finish(invalid_argument("positions must not be negative"));
+  return finish(session->session->save(static_cast<uint32_t>(first), static_cast<uint32_t>(count), {out, bytes}));
+}
+
+sa_status sa_session_restore(sa_session* session, const int32_t* tokens, size_t count, const uint8_t* saved, size_t bytes,
+                             int32_t beyond_switch) {
+  if (session == nullptr || tokens == nullptr || saved == nullptr) return null_argument();
+  return finish(session->session->restore({tokens, count}, {saved, bytes}, beyond_switch != 0));
+}
+
+sa_status sa_session_copy(sa_session* session, const sa_session* from, const int32_t* tokens, size_t count) {
+  if (session == nullptr || from == nullptr || (tokens == nullptr && count > 0)) return null_argument();
+  return finish(session->session->copy(*from->session, {tokens, count}));
+}
+
+sa_status sa_session_embed(sa_session* session, const int32_t* tokens, size_t count, int32_t pooling, float* out, size_t count_out,
+                           const int32_t* cancel) {
+  if (session == nullptr || tokens == nullptr || out == nullptr) return null_argument();
+  if (pooling < 0 || pooling > 2) return finish(invalid_argument("pooling must be 0, 1 or 2"));
+  return finish(session->session->embed({tokens, count}, static_cast<Pooling>(pooling), {out, count_out}, Cancel(cancel)));
 }

@@ -29,7 +29,7 @@ typedef struct sa_grammar sa_grammar;
 typedef struct sa_quantizer sa_quantizer;
 typedef struct sa_tuner sa_tuner;
 
-enum { SA_API_VERSION = 2 };
+enum { SA_API_VERSION = 3 };
 SA_API int32_t sa_version(void);
 SA_API const char* sa_last_error(void);
 
@@ -137,8 +137,25 @@ typedef struct {
   int32_t context_size;
   double kv_cache_bytes; /* of the whole context; pages are touched as positions fill */
   double scratch_bytes;
+  double position_bytes; /* of one position as sa_session_save writes it */
+  int32_t beyond_switch; /* 1: the keys have the second of the model's two sets of rotary frequencies */
 } sa_session_info;
 SA_API sa_status sa_session_describe(const sa_session* session, sa_session_info* out);
+
+/* The KV cache of positions first to first + count - 1: of every position, layer by layer the keys, then the values, each
+ * [key/value head][head size] in the cache's type, little-endian. The same layout on every backend. `bytes` must be count x
+ * position_bytes. */
+SA_API sa_status sa_session_save(const sa_session* session, int32_t first, int32_t count, uint8_t* out, size_t bytes);
+/* Appends tokens whose positions were saved so, by a session with the same model, precision and cache type; beyond_switch as
+ * that session described itself. The logits are gone until the next prefill. */
+SA_API sa_status sa_session_restore(sa_session* session, const int32_t* tokens, size_t count, const uint8_t* saved, size_t bytes,
+                                    int32_t beyond_switch);
+/* Takes over `tokens`, with which `from`, another session of the same model, must begin, in the place of what there was. */
+SA_API sa_status sa_session_copy(sa_session* session, const sa_session* from, const int32_t* tokens, size_t count);
+/* Rewinds to 0, reads the tokens and writes one vector (`count_out` must be the embedding size) of the states after the final
+ * norm, in the basis of the checkpoint. pooling: 0 mean, 1 last token, 2 first token. */
+SA_API sa_status sa_session_embed(sa_session* session, const int32_t* tokens, size_t count, int32_t pooling, float* out,
+                                  size_t count_out, const int32_t* cancel);
 
 /* ---- grammars: answers of a given form ---- */
 

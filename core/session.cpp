@@ -9,6 +9,7 @@
 namespace shiftadd {
 namespace {
 
+constexpr uint32_t kCopyPositions = 64;  // that are on the host at once while one session copies another
 constexpr uint32_t kEvaluateRows = 32;  // rows of logits between two looks at the cancel flag
 
 Status not_finite(const Backend& backend, size_t position) {
@@ -250,6 +251,85 @@ Status Session::evaluate(std::span<const int32_t> tokens, std::span<float> log_p
         if (std::isnan(out[m])) return not_finite(model_.backend(), done + first + m);
     }
   }
+  return ok_status();
+}
+
+Status Session::embed(std::span<const int32_t> tokens, Pooling pooling, std::span<float> out, Cancel cancel) {
+  const size_t width = model_.spec().embedding_size;
+  if (out.size() != width) return invalid_argument("the vector needs room for " + std::to_string(width) + " numbers");
+  SHIFTADD_TRY(rewind(0));
+  SHIFTADD_TRY(check_prefill(tokens));
+  SHIFTADD_TRY(reach(tokens.size(), cancel));
+  std::vector<float> states;
+  std::vector<double> sums(width, 0.0);
+  for (size_t done = 0; done < tokens.size(); done += Transformer::kMaxRows) {
+    const uint32_t rows = static_cast<uint32_t>(std::min<size_t>(Transformer::kMaxRows, tokens.size() - done));
+    SHIFTADD_TRY(run_step(tokens.subspan(done, rows), static_cast<uint32_t>(done), cancel));
+    const bool is_last = done + rows == tokens.size();
+    if ((pooling == Pooling::last && !is_last) || (pooling == Pooling::first && done > 0)) continue;
+    const uint32_t first = pooling == Pooling::last ? rows - 1 : 0, behind = pooling == Pooling::first ? 1 : rows;
+    states.resize((behind - first) * width);
+    transformer_.read_states(transformer_.output_states(first, behind), states.data(), states.size());
+    for (size_t i = 0; i < states.size(); ++i) sums[i % width] += states[i];
+    if (pooling == Pooling::first) break;
+  }
+  const double count = pooling == Pooling::mean ? static_cast<double>(tokens.size()) : 1;
+  for (size_t i = 0; i < width; ++i) out[i] = static_cast<float>(sums[i] / count);
+  if (all_finite(out)) return ok_status();
+  SHIFTADD_TRY(model_.backend().failure());
+  return {Code::device_failed, "the hidden states are not finite: the weights contain NaN or infinite values"};
+}
+
+Status Session::save(uint32_t first, uint32_t count, std::span<uint8_t> out) const {
+  if (first > position() || count > position() - first)
+    return invalid_argument("positions " + std::to_string(first) + " to " + std::to_string(uint64_t{first} + count) +
+                            " are not all taken: there are " + std::to_string(position()));
+  if (out.size() != count * position_bytes())
+    return invalid_argument("the positions need room for " + std::to_string(count * position_bytes()) + " bytes");
+  if (count > 0) cache_.read(first, count, out.data());
+  return model_.backend().failure();
+}
+
+// Of the keys that this session is going to hold in the place of its own.
+void Session::take_kind(bool beyond_switch) {
+  beyond_switch_ = beyond_switch;
+  transformer_.set_beyond_switch(beyond_switch);
+}
+
+Status Session::restore(std::span<const int32_t> tokens, std::span<const uint8_t> saved, bool beyond_switch) {
+  SHIFTADD_TRY(check_prefill(tokens));
+  if (saved.size() != tokens.size() * position_bytes())
+    return invalid_argument(std::to_string(tokens.size()) + " positions have " + std::to_string(tokens.size() * position_bytes()) +
+                            " bytes but " + std::to_string(saved.size()) + " were given");
+  if (beyond_switch && model_.spec().rotary_switch == 0) return invalid_argument("this model has one kind of rotary positions");
+  if (position() > 0 && beyond_switch != beyond_switch_) return invalid_argument("the session holds keys of another kind of rotary positions");
+  take_kind(beyond_switch);
+  cache_.write(position(), static_cast<uint32_t>(tokens.size()), saved.data());
+  SHIFTADD_TRY(model_.backend().failure());
+  tokens_.insert(tokens_.end(), tokens.begin(), tokens.end());
+  has_logits_ = false;
+  return ok_status();
+}
+
+Status Session::copy(const Session& from, std::span<const int32_t> tokens) {
+  if (&from == this || &from.model_ != &model_) return invalid_argument("a session copies another one of the same model");
+  if (tokens.size() > context_size())
+    return invalid_argument(std::to_string(tokens.size()) + " tokens do not fit the context of " + std::to_string(context_size()));
+  // Whoever chose the session may have been wrong about what it holds; content of another text must not come along.
+  if (tokens.size() > from.tokens_.size() || !std::equal(tokens.begin(), tokens.end(), from.tokens_.begin()))
+    return invalid_argument("the other session does not begin with these tokens");
+  SHIFTADD_TRY(rewind(0));
+  take_kind(from.beyond_switch_);
+  const uint32_t count = static_cast<uint32_t>(tokens.size());
+  std::vector<uint8_t> part(std::min(count, kCopyPositions) * position_bytes());
+  for (uint32_t done = 0, next = 0; done < count; done = next) {
+    next = std::min(count, done + kCopyPositions);
+    from.cache_.read(done, next - done, part.data());
+    cache_.write(done, next - done, part.data());
+  }
+  SHIFTADD_TRY(model_.backend().failure());
+  tokens_.assign(tokens.begin(), tokens.end());
+  has_logits_ = false;
   return ok_status();
 }
 

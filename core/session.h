@@ -26,6 +26,9 @@ class Cancel {
   const int32_t* flag_;
 };
 
+// How the states of a text's tokens become one vector.
+enum class Pooling : int32_t { mean = 0, last = 1, first = 2 };
+
 class Session {
  public:
   static constexpr uint32_t kMaxDraft = 7;  // few enough for the products of single steps
@@ -54,6 +57,20 @@ class Session {
   Status evaluate(std::span<const int32_t> tokens, std::span<float> log_probabilities, Cancel cancel);
   void seed(uint64_t seed) { sampler_.seed(seed); }
 
+  // Rewinds to 0, reads the tokens and writes the states after the final norm (Transformer::output_states) as one vector.
+  Status embed(std::span<const int32_t> tokens, Pooling pooling, std::span<float> out, Cancel cancel);
+
+  // The KV cache of positions [first, first + count), position_bytes() each (KvCache).
+  Status save(uint32_t first, uint32_t count, std::span<uint8_t> out) const;
+  // Appends tokens whose part of the KV cache was saved before, by a session of the same model, options and kind of rotary
+  // positions. The logits are gone until the next prefill.
+  Status restore(std::span<const int32_t> tokens, std::span<const uint8_t> saved, bool beyond_switch);
+  // Takes over `tokens`, with which `from`, another session of the model, must begin, in the place of what there was.
+  Status copy(const Session& from, std::span<const int32_t> tokens);
+  uint64_t position_bytes() const { return cache_.position_bytes(); }
+  // Which rotary frequencies the cached keys have, where the model has two.
+  bool beyond_switch() const { return beyond_switch_; }
+
   uint32_t position() const { return static_cast<uint32_t>(tokens_.size()); }
   uint32_t context_size() const { return cache_.capacity(); }
   size_t kv_cache_bytes() const { return cache_.bytes(); }
@@ -63,6 +80,7 @@ class Session {
   explicit Session(const Model& model) : model_(model), transformer_(model) {}
   Status sample_free(const Sampling& sampling, int32_t* token);
   Status sample_constrained(const Sampling& sampling, int32_t* token);
+  void take_kind(bool beyond_switch);
   Status check_prefill(std::span<const int32_t> tokens) const;
   Status check_tokens(std::span<const int32_t> tokens) const;
   // Before a sequence becomes `length` long: when that crosses the model's rotary switch, reads all tokens again.

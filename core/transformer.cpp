@@ -21,6 +21,9 @@ Status KvCache::allocate(const Model& model, uint32_t layers, uint32_t capacity)
   const ModelSpec& spec = model.spec();
   backend_ = &model.backend();
   capacity_ = capacity;
+  layers_ = layers;
+  kv_heads_ = spec.kv_heads;
+  head_size_ = spec.head_size;
   SHIFTADD_TRY(backend_->reserve(capacity, spec.hidden_size));
   layer_bytes_ = backend_->kv_bytes(spec.kv_heads, spec.head_size, capacity);
   SHIFTADD_TRY(backend_->allocate(layers * layer_bytes_, &keys_));
@@ -30,6 +33,20 @@ Status KvCache::allocate(const Model& model, uint32_t layers, uint32_t capacity)
 KvView KvCache::layer(uint32_t index) const {
   return {reinterpret_cast<uint8_t*>(keys_.data) + index * layer_bytes_,
           reinterpret_cast<uint8_t*>(values_.data) + index * layer_bytes_, capacity_};
+}
+
+uint64_t KvCache::position_bytes() const { return layers_ * backend_->kv_position_bytes(kv_heads_, head_size_); }
+
+void KvCache::read(uint32_t first, uint32_t count, uint8_t* host) const {
+  const size_t stride = position_bytes(), part = stride / layers_;
+  for (uint32_t index = 0; index < layers_; ++index)
+    backend_->read_kv(layer(index), kv_heads_, head_size_, first, count, host + index * part, stride);
+}
+
+void KvCache::write(uint32_t first, uint32_t count, const uint8_t* host) {
+  const size_t stride = position_bytes(), part = stride / layers_;
+  for (uint32_t index = 0; index < layers_; ++index)
+    backend_->write_kv(layer(index), kv_heads_, head_size_, first, count, host + index * part, stride);
 }
 
 Transformer::~Transformer() {
@@ -214,16 +231,35 @@ void Transformer::run_block(uint32_t layer, KvView cache, uint32_t position, uin
   }
 }
 
+Buffer Transformer::rows_from(uint32_t first) const {
+  return {hidden_.data + size_t{first} * model_.spec().hidden_size, hidden_.bytes};
+}
+
+Buffer Transformer::narrow(Buffer states, uint32_t rows) {
+  if (model_.spec().embedding_size == model_.spec().hidden_size) return states;
+  const LinearCall calls[] = {{model_.weights(Role::project_out), embedded_}};
+  model_.backend().linear(calls, states, rows);
+  return embedded_;
+}
+
+Buffer Transformer::output_states(uint32_t first, uint32_t rows) {
+  const ModelSpec& spec = model_.spec();
+  if (spec.rotation.none() || spec.embedding_size != spec.hidden_size) return final_hidden(first, rows);
+  const Buffer gain = model_.vector(Role::final_norm);
+  model_.backend().change_basis(spec.rotation, rows_from(first), rows - first, true, projected_);
+  if (gain.data == nullptr) return projected_;
+  normalize(gain, model_.vector(Role::final_norm_bias), projected_, rows - first, normed_);
+  return normed_;
+}
+
 Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
   const ModelSpec& spec = model_.spec();
-  const Buffer tail{hidden_.data + size_t{first} * spec.hidden_size, hidden_.bytes};
+  const Buffer tail = rows_from(first);
   const uint32_t count = rows - first;
   Backend& backend = model_.backend();
   const Buffer gain = model_.vector(Role::final_norm), bias = model_.vector(Role::final_norm_bias);
-  Buffer result = normed_;
-  if (gain.data == nullptr) {
-    result = tail;
-  } else if (spec.rotation.none()) {
+  if (gain.data == nullptr) return narrow(tail, count);
+  if (spec.rotation.none()) {
     normalize(gain, bias, tail, count, normed_);
   } else {
     // The gains belong to the basis of the checkpoint, the head to that of the weights.
@@ -231,10 +267,7 @@ Buffer Transformer::final_hidden(uint32_t first, uint32_t rows) {
     normalize(gain, bias, projected_, count, normed_);
     backend.change_basis(spec.rotation, normed_, count, false, normed_);
   }
-  if (spec.embedding_size == spec.hidden_size) return result;
-  const LinearCall narrow[] = {{model_.weights(Role::project_out), embedded_}};
-  backend.linear(narrow, result, count);
-  return embedded_;
+  return narrow(normed_, count);
 }
 
 void Transformer::compute_logits(uint32_t first, uint32_t rows) {

@@ -19,13 +19,18 @@ class KvCache {
   // `layers` caches of `capacity` positions; pages are touched as positions fill.
   Status allocate(const Model& model, uint32_t layers, uint32_t capacity);
   KvView layer(uint32_t index) const;
+  // Bytes of one position, as saved: layer by layer what Backend::kv_position_bytes says.
+  uint64_t position_bytes() const;
+  // Positions [first, first + count) to or from the host.
+  void read(uint32_t first, uint32_t count, uint8_t* host) const;
+  void write(uint32_t first, uint32_t count, const uint8_t* host);
   uint32_t capacity() const { return capacity_; }
   size_t bytes() const { return keys_.bytes + values_.bytes; }
 
  private:
   Backend* backend_ = nullptr;
   Buffer keys_, values_;
-  uint32_t capacity_ = 0;
+  uint32_t capacity_ = 0, layers_ = 0, kv_heads_ = 0, head_size_ = 0;
   uint64_t layer_bytes_ = 0;
 };
 
@@ -66,6 +71,10 @@ class Transformer {
     original_ = original;
     replacement_ = replacement;
   }
+  // Rows [first, rows) after the final norm, in the basis of the checkpoint, and with the width of the embedding: what the layers
+  // of other programs call the last hidden states. Valid until the next call.
+  Buffer output_states(uint32_t first, uint32_t rows);
+  void read_states(Buffer states, float* out, size_t floats) const { model_.backend().download(states, out, floats); }
   // What the head reads of rows [first, rows), embedding size numbers each; valid until the next call.
   Buffer final_hidden(uint32_t first, uint32_t rows);
   // Logits of rows [first, rows) on the host: (rows - first) x vocabulary size.
@@ -87,6 +96,8 @@ class Transformer {
   void attend(uint32_t layer, Buffer x, KvView cache, uint32_t position, uint32_t rows, LinearObserver* observer);
   void feed_forward(uint32_t layer, Buffer x, uint32_t rows, LinearObserver* observer);
   void compute_logits(uint32_t first, uint32_t rows);
+  Buffer rows_from(uint32_t first) const;
+  Buffer narrow(Buffer states, uint32_t rows);
   void set_angles(uint32_t position, uint32_t rows);
 
   const Model& model_;

@@ -12,6 +12,7 @@ const nodeModules = { 'node:fs/promises': here('files.ts'), 'node:path': here('p
 const replacements = {
   [join(sources, 'select-backend.ts')]: here('select-backend.ts'),
   [join(sources, 'resolve-model.ts')]: here('resolve-model.ts'),
+  [join(sources, 'state-file.ts')]: here('state-file.ts'),
   [join(sources, 'measure.ts')]: here('measure.ts'),
   [join(sources, 'checkpoint', 'torch-checkpoint.ts')]: here('torch-checkpoint.ts'),
 };

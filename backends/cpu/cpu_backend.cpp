@@ -171,6 +171,20 @@ class CpuBackend final : public Backend {
   uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const override {
     return uint64_t{kv_heads} * padded_positions(capacity) * head_size * kv_element_bytes();
   }
+  uint64_t kv_position_bytes(uint32_t kv_heads, uint32_t head_size) const override {
+    return uint64_t{2} * kv_heads * head_size * kv_element_bytes();
+  }
+  void read_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, uint8_t* host,
+               size_t stride) override {
+    if (kv_type_ == KvType::f32) copy_kv<float, false>(cache, kv_heads, head_size, first, count, host, stride);
+    else copy_kv<uint16_t, false>(cache, kv_heads, head_size, first, count, host, stride);
+  }
+  void write_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, const uint8_t* host,
+                size_t stride) override {
+    uint8_t* from = const_cast<uint8_t*>(host);
+    if (kv_type_ == KvType::f32) copy_kv<float, true>(cache, kv_heads, head_size, first, count, from, stride);
+    else copy_kv<uint16_t, true>(cache, kv_heads, head_size, first, count, from, stride);
+  }
 
   void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows,
               Buffer out) override {
@@ -290,6 +304,28 @@ class CpuBackend final : public Backend {
           kernels_.narrow_half(v.data + from, reinterpret_cast<uint16_t*>(cache.values) + value, size);
         }
       }
+  }
+
+  // Host bytes may lie at any address, so that numbers of theirs are copied as bytes.
+  template <class T, bool kWrite>
+  void copy_kv(KvView cache, uint32_t kv_heads, uint32_t size, uint32_t first, uint32_t count, uint8_t* host, size_t stride) {
+    const size_t head = padded_positions(cache.capacity) * size, head_bytes = size * sizeof(T);
+    pool_.run(count, [&](size_t item, int) {
+      const size_t at = first + item;
+      for (uint32_t h = 0; h < kv_heads; ++h) {
+        T* keys = reinterpret_cast<T*>(cache.keys) + h * head + at / kKeyPanel * kKeyPanel * size + at % kKeyPanel;
+        T* values = reinterpret_cast<T*>(cache.values) + h * head + at * size;
+        uint8_t* key = host + item * stride + h * head_bytes;
+        uint8_t* value = key + kv_heads * head_bytes;
+        for (uint32_t d = 0; d < size; ++d) {
+          T* number = keys + size_t{d} * kKeyPanel;
+          if constexpr (kWrite) std::memcpy(number, key + d * sizeof(T), sizeof(T));
+          else std::memcpy(key + d * sizeof(T), number, sizeof(T));
+        }
+        if constexpr (kWrite) std::memcpy(values, value, head_bytes);
+        else std::memcpy(value, values, head_bytes);
+      }
+    });
   }
 
   // Rows of queries against one head of the cache: row m sees `visible` positions, and m more where rows are tokens.

@@ -47,19 +47,23 @@ Napi::Value open_model(const Napi::CallbackInfo& info) {
   auto state = std::make_shared<ModelState>();
   state->queue = JobQueue::start(env);
   auto job = make_job(env, Napi::Object::New(env), state);
-  const int32_t vocabulary = spec.size() > 1 && spec[1] >= 0 && spec[1] <= 1 << 24 ? static_cast<int32_t>(spec[1]) : 0;
+  const auto width_at = [&](size_t field) {  // of the description (core/model_spec.h), which is checked when it is opened
+    return spec.size() > field && spec[field] >= 0 && spec[field] <= 1 << 24 ? static_cast<int32_t>(spec[field]) : 0;
+  };
+  const int32_t vocabulary = width_at(1), embedding = width_at(20);
   job->work = [state, spec, paths, threads, precision, kv_type, isa, backend, device](const int32_t*) {
     std::vector<const char*> raw;
     for (const std::string& path : paths) raw.push_back(path.c_str());
     const sa_model_options options{threads, precision, kv_type, isa.empty() ? nullptr : isa.c_str(), backend.c_str(), device};
     return sa_model_open(spec.data(), spec.size(), raw.data(), raw.size(), &options, &state->handle);
   };
-  job->result = [state, vocabulary](Napi::Env env) -> Napi::Value {
+  job->result = [state, vocabulary, embedding](Napi::Env env) -> Napi::Value {
     Napi::Object model = env.GetInstanceData<Constructors>()->model.New({});
     if (model.IsEmpty()) return env.Undefined();  // the environment is going away
     ModelObject* wrapper = Napi::ObjectWrap<ModelObject>::Unwrap(model);
     wrapper->state = state;
     wrapper->vocabulary = vocabulary;
+    wrapper->embedding = embedding;
     return model;
   };
   JobQueue& queue = *state->queue;

@@ -26,7 +26,7 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
   explicit ModelObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<ModelObject>(info) {}
 
   std::shared_ptr<ModelState> state;
-  int32_t vocabulary = 0;
+  int32_t vocabulary = 0, embedding = 0;
 
  private:
   // From the moment it is asked for: the model may be closed before the caller gets what it opened.
@@ -59,13 +59,14 @@ class ModelObject : public Napi::ObjectWrap<ModelObject> {
     job->work = [model = state, session, context_size](const int32_t*) {
       return sa_session_open(model->handle, context_size, &session->handle);
     };
-    job->result = [model = state, session, vocabulary = vocabulary](Napi::Env env) -> Napi::Value {
+    job->result = [model = state, session, vocabulary = vocabulary, embedding = embedding](Napi::Env env) -> Napi::Value {
       Napi::Object object = env.GetInstanceData<Constructors>()->session.New({});
       if (object.IsEmpty()) return env.Undefined();  // the environment is going away
       SessionObject* wrapper = Napi::ObjectWrap<SessionObject>::Unwrap(object);
       wrapper->model = model;
       wrapper->state = session;
       wrapper->vocabulary = vocabulary;
+      wrapper->embedding = embedding;
       return object;
     };
     return state->queue->run(env, std::move(job), env.Undefined());

@@ -34,13 +34,15 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
                         InstanceMethod<&SessionObject::constrain>("constrain"),
                         InstanceMethod<&SessionObject::is_complete>("isComplete"),
                         InstanceMethod<&SessionObject::logits>("logits"), InstanceMethod<&SessionObject::evaluate>("evaluate"),
+                        InstanceMethod<&SessionObject::save>("save"), InstanceMethod<&SessionObject::restore>("restore"),
+                        InstanceMethod<&SessionObject::copy>("copy"), InstanceMethod<&SessionObject::embed>("embed"),
                         InstanceMethod<&SessionObject::close>("close")});
   }
   explicit SessionObject(const Napi::CallbackInfo& info) : Napi::ObjectWrap<SessionObject>(info) {}
 
   std::shared_ptr<ModelState> model;  // declared first: outlives the session
   std::shared_ptr<SessionState> state;
-  int32_t vocabulary = 0;
+  int32_t vocabulary = 0, embedding = 0;
 
  private:
   Napi::Value describe(const Napi::CallbackInfo& info) {
@@ -53,6 +55,8 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
     out.Set("contextSize", session.context_size);
     out.Set("kvCacheBytes", session.kv_cache_bytes);
     out.Set("scratchBytes", session.scratch_bytes);
+    out.Set("positionBytes", session.position_bytes);
+    out.Set("beyondSwitch", session.beyond_switch != 0);
     return out;
   }
   Napi::Value seed(const Napi::CallbackInfo& info) {
@@ -183,6 +187,84 @@ class SessionObject : public Napi::ObjectWrap<SessionObject> {
       return sa_session_evaluate(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(),
                                  log_probabilities->data(), cancel);
     });
+  }
+  Napi::Value save(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    const int32_t first = integer_at(info, 0), count = integer_at(info, 1);
+    auto saved = std::make_shared<std::vector<uint8_t>>();
+    auto job = make_job(env, Value(), state);
+    job->work = [state = state, first, count, saved](const int32_t*) {
+      sa_session_info session;
+      sa_session_describe(state->handle, &session);
+      // The engine refuses positions that there are not.
+      saved->resize(static_cast<size_t>(std::clamp(count, 0, session.position)) * static_cast<size_t>(session.position_bytes));
+      uint8_t none = 0;
+      return sa_session_save(state->handle, first, count, saved->empty() ? &none : saved->data(), saved->size());
+    };
+    job->result = [saved](Napi::Env env) -> Napi::Value {
+      Napi::Uint8Array out = Napi::Uint8Array::New(env, saved->size());
+      if (out.IsEmpty()) return env.Undefined();  // the environment is going away
+      std::copy(saved->begin(), saved->end(), out.Data());
+      return out;
+    };
+    return model->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value restore(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    const bool beyond_switch = info[2].IsBoolean() && info[2].As<Napi::Boolean>().Value();
+    auto job = make_job(env, Value(), state);
+    job->work = [state = state, tokens = tokens_of(info[0]), saved = bytes_of(info[1]), beyond_switch](const int32_t*) {
+      const uint8_t none = 0;
+      return sa_session_restore(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(),
+                                saved.data() ? saved.data() : &none, saved.size(), beyond_switch ? 1 : 0);
+    };
+    return model->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value copy(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    if (!info[0].IsObject() || !info[0].As<Napi::Object>().InstanceOf(env.GetInstanceData<Constructors>()->session.Value())) {
+      make_error(env, 1, "copy expects a session").ThrowAsJavaScriptException();
+      return env.Undefined();
+    }
+    const std::shared_ptr<SessionState> from = Napi::ObjectWrap<SessionObject>::Unwrap(info[0].As<Napi::Object>())->state;
+    if (!usable(env, from, false)) return env.Undefined();
+    if (Napi::ObjectWrap<SessionObject>::Unwrap(info[0].As<Napi::Object>())->model != model) {
+      make_error(env, 1, "the session belongs to another model").ThrowAsJavaScriptException();
+      return env.Undefined();
+    }
+    auto job = make_job(env, Value(), state);
+    ++from->pending;  // nobody may rewind it meanwhile
+    job->settled = [state = state, from] {
+      --state->pending;
+      --from->pending;
+    };
+    job->work = [state = state, from, tokens = tokens_of(info[1])](const int32_t*) {
+      return sa_session_copy(state->handle, from->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size());
+    };
+    return model->queue->run(env, std::move(job), env.Undefined());
+  }
+  Napi::Value embed(const Napi::CallbackInfo& info) {
+    Napi::Env env = info.Env();
+    if (!usable(env, state, false)) return env.Undefined();
+    auto job = make_job(env, Value(), state);
+    auto vector = std::make_shared<std::vector<float>>(static_cast<size_t>(embedding) + 1);
+    job->work = [state = state, tokens = tokens_of(info[0]), pooling = integer_at(info, 1), vector](const int32_t* cancel) {
+      return sa_session_embed(state->handle, tokens.data() ? tokens.data() : &kNoTokens, tokens.size(), pooling, vector->data(),
+                              vector->size() - 1, cancel);
+    };
+    job->result = [vector](Napi::Env env) -> Napi::Value {
+      Napi::Float32Array out = Napi::Float32Array::New(env, vector->size() - 1);
+      if (out.IsEmpty()) return env.Undefined();  // the environment is going away
+      std::copy(vector->begin(), vector->end() - 1, out.Data());
+      return out;
+    };
+    return model->queue->run(env, std::move(job), info[2]);
+  }
+  static int32_t integer_at(const Napi::CallbackInfo& info, size_t index) {
+    return info[index].IsNumber() ? info[index].As<Napi::Number>().Int32Value() : -1;
   }
   // work(tokens of the first argument, results, cancel flag) sizes and fills the results.
   template <class Work>

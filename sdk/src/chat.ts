@@ -1,4 +1,6 @@
 /** A conversation: history, and a session whose cache is kept as far as the next prompt begins with the same tokens. */
+import { dropOldestTurns, type FittedPrompt, type OverflowPolicy } from './chat-overflow.js';
+import { loadChat, saveChat, type ChatState } from './chat-state.js';
 import type { ChatMessage, RenderOptions } from './chat-template.js';
 import { latestCall, readHistory, readTurns } from './chat-turns.js';
 import type { EngineSession } from './engine.js';
@@ -6,7 +8,8 @@ import { ShiftAddError } from './errors.js';
 import { startRun, type GenerateOptions, type SamplingOptions } from './generate.js';
 import { checkFormOptions, schemaForm, schemaText, withJson, type FormPlan } from './structured/form-plan.js';
 import { closedError, type ModelCore } from './model-core.js';
-import { chatRules, readOptions, sendRules } from './options.js';
+import { chatRules, readOptions, restoreRules, sendRules, show } from './options.js';
+import { KeptSession } from './prefix-cache.js';
 import { Run, type GenerationResult } from './run.js';
 import { readSchemaSource } from './structured/schema-source.js';
 import { callFormat, findCalls, genericMessages, type CallFormat } from './tools/call-format.js';
@@ -23,10 +26,15 @@ export interface ChatOptions extends SamplingOptions {
   tools?: (ToolDefinition | object)[];
   /** In tokens, prompt and answers together. Default: the model's. */
   contextSize?: number;
+  /** When the history does not fit the context any more. Default 'throw'. */
+  overflow?: OverflowPolicy;
   maxTokens?: number;
   stop?: string | string[];
   promptLookup?: boolean;
 }
+
+/** What takes the place of the saved options of a chat. */
+export type RestoreOptions = Omit<ChatOptions, 'system'>;
 
 export interface SendOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 'parseSpecial'> {
   /** Functions that the model may call in this turn. Default: those of the chat. */
@@ -65,33 +73,43 @@ interface AnswerPlan {
 /** Made by `model.createChat()`. One turn at a time; several chats of one model may be used at once. */
 export class Chat {
   private messages: ChatMessage[];
-  private session: EngineSession | null = null;
-  private held: number[] = [];
+  private kept: KeptSession | null = null;
   private busy = false;
   private closed = false;
   private idle: Promise<unknown> = Promise.resolve();
   private endTurn: ((error: Error) => void) | null = null;
   private readonly defaults: SendOptions;
   private readonly contextSize: number;
+  private readonly overflow: OverflowPolicy;
   private readonly system: ChatMessage[];
   private readonly tools: Tool[];
   private readonly continues: boolean;
   private calls: number;
 
+  /** `restored`: what a saved chat had, and a session that holds its tokens. */
   constructor(
     private readonly core: ModelCore,
     options: ChatOptions | undefined,
+    restored?: { chat: ChatState; kept: KeptSession | null },
   ) {
-    const { system, history, tools, contextSize, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
+    const { system, history, tools, contextSize, overflow, ...defaults } = readOptions<ChatOptions>(chatRules, options, 'createChat');
     core.checkOpen();
     this.contextSize = core.contextSizeFor(contextSize);
+    this.overflow = overflow!;
     this.defaults = defaults;
     this.tools = readTools(tools);
-    this.system = system === undefined ? [] : [{ role: 'system', content: system }];
     const earlier = readHistory(history);
+    this.system = system === undefined ? [] : [{ role: 'system', content: system }];
     this.messages = [...this.system, ...earlier];
-    this.continues = earlier.length > 0;
     this.calls = latestCall(earlier);
+    if (restored !== undefined) {
+      const { chat, kept } = restored;
+      this.system = chat.messages.slice(0, chat.systemMessages);
+      this.messages = chat.messages;
+      this.calls = chat.calls;
+      this.kept = kept;
+    }
+    this.continues = this.messages.length > this.system.length;
   }
 
   /** The messages so far, the system message first. A turn is added when its answer is complete. */
@@ -117,29 +135,50 @@ export class Chat {
       return failedRun(
         new ShiftAddError('ERR_BUSY', 'This chat is still answering. Await the running turn or abort it first.'),
       );
-    const before = [...this.messages, ...turns];
+    let fitted: FittedPrompt = { messages: [...this.messages, ...turns], prompt: [], droppedTurns: 0 };
     this.busy = true;
     const { run, close } = startRun(this.core, {
-      prompt: () => this.encode(before, tools, answer.opener),
+      prompt: () => {
+        const encode = (messages: ChatMessage[]): number[] => this.encode(messages, tools, answer.opener);
+        if (this.overflow === 'throw') return encode(fitted.messages);
+        fitted = dropOldestTurns(fitted.messages, encode, this.contextSize, checked.maxTokens);
+        return fitted.prompt;
+      },
+      ...(this.overflow === 'throw' ? {} : { remark: () => ({ droppedTurns: fitted.droppedTurns }) }),
       continuation: answer.opener !== '',
       options: checked,
       form: answer.form,
       read: answer.read,
       contextSize: this.contextSize,
       acquire: (prompt) => this.acquire(prompt),
-      release: (session, held) => this.release(session, held),
-      ended: (result) => this.finish(before, result),
+      release: (_, held) => this.release(held),
+      ended: (result) => this.finish(fitted.messages, result),
     });
     this.endTurn = close;
     this.idle = run.result().catch(() => undefined);
     return run;
   }
 
+  /**
+   * Writes history, options and KV cache to a file, whole or not at all, for `model.restoreChat`; a state file that is there is replaced.
+   * Resolves to its full path. ERR_BUSY while a turn runs, ERR_WRITE, ERR_NOT_FOUND (no such folder), ERR_OUTPUT_EXISTS (a file of
+   * another kind is there), ERR_CLOSED. Not in a browser.
+   */
+  async saveState(path: string): Promise<string> {
+    if (typeof path !== 'string') throw new TypeError(`Expected the path of a file but received ${show(path)}`);
+    this.checkIdle();
+    this.busy = true;
+    const { contextSize, overflow, system, messages, calls, kept } = this;
+    const options = JSON.parse(JSON.stringify({ ...this.defaults, overflow })) as ChatState['options'];
+    const chat = { contextSize, messages, systemMessages: system.length, tools: toolsForTemplate(this.tools), calls, options };
+    const saving = saveChat(this.core, path, chat, kept?.session ?? null, kept?.tokens ?? []).finally(() => (this.busy = false));
+    this.idle = saving.catch(() => undefined);
+    return saving;
+  }
+
   /** Forgets the history except the system message. ERR_BUSY while a turn runs. */
   reset(): void {
-    if (this.closed) throw closedError('chat');
-    if (this.busy)
-      throw new ShiftAddError('ERR_BUSY', 'This chat is still answering. Await the running turn or abort it first.');
+    this.checkIdle();
     this.messages = [...this.system];
   }
 
@@ -148,9 +187,10 @@ export class Chat {
     this.closed = true;
     this.endTurn?.(closedError('chat'));
     await this.idle;
-    const { session } = this;
-    this.session = null;
-    await session?.close();
+    const { kept } = this;
+    this.kept = null;
+    // A closed model has closed its sessions.
+    if (kept !== null) await (this.core.closed ? kept.session.close() : this.core.prefixes.release(kept, kept.tokens));
   }
 
   /** The same as `close`. */
@@ -160,6 +200,11 @@ export class Chat {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
+  }
+
+  private checkIdle(): void {
+    if (this.closed) throw closedError('chat');
+    if (this.busy) throw new ShiftAddError('ERR_BUSY', 'This chat is still answering. Await the running turn or abort it first.');
   }
 
   /** The form of the answer, what the prompt ends with, and how the answer is read. */
@@ -213,21 +258,38 @@ export class Chat {
   }
 
   private async acquire(prompt: number[]): Promise<{ session: EngineSession; reused: number }> {
-    this.session ??= await this.core.openSession(this.contextSize);
-    let reused = 0;
-    // The last token is always computed: its logits are needed.
-    while (reused < prompt.length - 1 && reused < this.held.length && prompt[reused] === this.held[reused]) reused++;
-    this.session.rewind(reused);
-    this.held.length = reused;
-    return { session: this.session, reused };
+    if (this.kept !== null) return { session: this.kept.session, reused: await this.core.prefixes.resume(this.kept, prompt) };
+    const { kept, reused } = await this.core.prefixes.acquire(prompt, this.contextSize);
+    this.kept = kept;
+    return { session: kept.session, reused };
   }
 
-  private async release(session: EngineSession, held: number[] | null): Promise<void> {
-    this.held = held ?? [];
-    if (held !== null) return;
+  private async release(held: number[] | null): Promise<void> {
+    const kept = this.kept!;
+    if (held !== null) return this.core.prefixes.park(kept, held);
     // The session is not where it should be (the engine failed): start afresh next time.
-    this.session = null;
-    await session.close();
+    this.kept = null;
+    await this.core.prefixes.release(kept, null);
+  }
+}
+
+/** As `Model.restoreChat`. */
+export async function restoreChat(core: ModelCore, path: string, options?: RestoreOptions): Promise<Chat> {
+  if (typeof path !== 'string') throw new TypeError(`Expected the path of a file but received ${show(path)}`);
+  const { contextSize, tools } = readOptions<RestoreOptions>(restoreRules, options, 'restoreChat');
+  readTools(tools);
+  core.checkOpen();
+  const { chat, session, tokens } = await loadChat(core, path, contextSize === undefined ? undefined : core.contextSizeFor(contextSize));
+  const given = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
+  try {
+    const kept = session === null ? null : new KeptSession(session, chat.contextSize);
+    const restored = new Chat(core, { tools: chat.tools, ...chat.options, ...given, contextSize: chat.contextSize }, { chat, kept });
+    if (kept !== null) core.prefixes.park(kept, tokens);
+    return restored;
+  } catch (error) {
+    await session?.close();
+    if (error instanceof TypeError || error instanceof RangeError) throw new ShiftAddError('ERR_STATE_FILE', `${path} has options that no saved chat has: ${error.message}. Save the session again.`, error);
+    throw error;
   }
 }
 

@@ -7,7 +7,7 @@ import { ShiftAddError } from './errors.js';
 import { installedEnginePackages, nativeAddonCandidates, packageRoot, platformForPeople, platformName, enginePackages } from './native-path.js';
 import { bundledFix, packageVersion } from './package-root.js';
 
-const apiVersion = 2;
+const apiVersion = 3;
 
 let loaded: Engine | null = null;
 

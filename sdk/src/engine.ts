@@ -105,7 +105,14 @@ export interface EngineSessionInfo {
   contextSize: number;
   kvCacheBytes: number;
   scratchBytes: number;
+  /** Of one position of the KV cache, as `save` gives it. */
+  positionBytes: number;
+  /** The cached keys have the second of the model's two sets of rotary frequencies. */
+  beyondSwitch: boolean;
 }
+
+/** How the states of a text's tokens become one vector; the numbers of `sa_session_embed`. */
+export const enginePooling = { mean: 0, last: 1, first: 2 } as const;
 
 /** One token sequence: a KV cache, a position and the logits of the last position. One call at a time. */
 export interface EngineSession {
@@ -138,6 +145,14 @@ export interface EngineSession {
   logits(): Float32Array;
   /** Rewinds to 0 and returns `tokens.length - 1` natural log-probabilities: of token i + 1 after tokens 0..i. */
   evaluate(tokens: Int32Array, cancel?: CancelFlag): Promise<Float32Array>;
+  /** The KV cache of positions first to first + count - 1, `positionBytes` each, in the layout of `sa_session_save`. */
+  save(first: number, count: number): Promise<Uint8Array>;
+  /** Appends tokens whose positions were saved by a session of the same model and options. The logits are gone until the next prefill. */
+  restore(tokens: Int32Array, saved: Uint8Array, beyondSwitch: boolean): Promise<void>;
+  /** Takes over `tokens`, with which the other session must begin (else it rejects), in the place of what there was. */
+  copy(from: EngineSession, tokens: Int32Array): Promise<void>;
+  /** Rewinds to 0, reads the tokens and pools their states after the final norm, in the basis of the checkpoint. */
+  embed(tokens: Int32Array, pooling: number, cancel?: CancelFlag): Promise<Float32Array>;
   /** Waits for a running call, then frees the memory. Idempotent. */
   close(): Promise<void>;
 }

@@ -28,6 +28,8 @@ export type ErrorCode =
   | 'ERR_UNSUPPORTED_SCHEMA'
   | 'ERR_SCHEMA_BUDGET'
   | 'ERR_SERVE'
+  | 'ERR_STATE_FILE'
+  | 'ERR_STATE_MISMATCH'
   | 'ERR_CANCELLED';
 
 /** Every failure that is not a wrong argument: a stable `code`, a sentence that names the fix, and its `cause`. */

@@ -77,6 +77,8 @@ export interface GenerationPlan {
   release: (session: EngineSession, held: number[] | null) => Promise<void>;
   /** Makes the result of a whole answer into that of the run. */
   read?: (result: GenerationResult) => GenerationResult;
+  /** What every result has besides, once there is a prompt. */
+  remark?: () => Pick<GenerationResult, 'droppedTurns'>;
   /** Called once at the very end, before anyone who awaits the run goes on; null when the run fails. */
   ended?: (result: GenerationResult | null) => void;
 }
@@ -212,6 +214,7 @@ class Work {
   private appended = 0;
   private promptDone = false;
   private computed = 0;
+  private reused = 0;
   private promptMs = 0;
   private firstTokenMs: number | null = null;
   private decodeMs = 0;
@@ -250,6 +253,7 @@ class Work {
     if (!(await this.readPrompt(session, reused))) return 'aborted';
     this.promptDone = true;
     this.computed = this.prompt.length - reused;
+    this.reused = reused;
     const now = performance.now();
     this.promptMs = now - this.started;
     if (this.form !== null) await session.constrain(this.form.grammar, this.budget());
@@ -363,7 +367,8 @@ class Work {
       tokens: this.generated,
       finishReason,
       ...(this.plan.options.logprobs === undefined ? {} : { logprobs: this.logprobs }),
-      usage: { promptTokens: this.prompt.length, completionTokens: this.generated.length },
+      ...this.plan.remark?.(),
+      usage: { promptTokens: this.prompt.length, cachedPromptTokens: this.reused, completionTokens: this.generated.length },
       timings: {
         loadMs: this.core.loadMs,
         promptMs: this.promptMs,

@@ -10,12 +10,15 @@ export {
   type ModelInfo,
 } from './model.js';
 export type { KvType, Precision } from './engine.js';
-export type { Chat, ChatOptions, SendOptions } from './chat.js';
+export type { Chat, ChatOptions, RestoreOptions, SendOptions } from './chat.js';
+export type { OverflowPolicy } from './chat-overflow.js';
+export type { PrefixCacheOptions } from './prefix-cache.js';
 export type { ChatMessage, RenderOptions } from './chat-template.js';
 export type { GenerateOptions, SamplingOptions } from './generate.js';
 export type { SchemaSource, StandardJsonSchema } from './structured/schema-source.js';
 export type { ToolCall, ToolChoice, ToolDefinition } from './tools/tools.js';
 export type { EnergyUse, FinishReason, GenerationResult, MemoryGrowth, MemoryUse, Run, TextChunk, Timings, Usage } from './run.js';
+export type { EmbedOptions, EmbedResult, Pooling } from './embed.js';
 export type { EvaluateOptions, EvaluateProgress, EvaluateResult } from './evaluate.js';
 export type { BenchmarkCase, BenchmarkOptions, BenchmarkProgress, BenchmarkResult } from './benchmark.js';
 export type { CompareOptions, CompareProgress, CompareResult } from './compare.js';

@@ -5,15 +5,21 @@ import { ShiftAddError, fromEngine } from './errors.js';
 import type { Measure } from './measure.js';
 import type { LoadedWeights } from './model-bytes.js';
 import type { BackendInfo } from './model.js';
+import { PrefixCache, type PrefixCacheOptions } from './prefix-cache.js';
 import type { MemoryUse } from './run.js';
 import { AnswerForms } from './structured/answer-forms.js';
 import type { Tokenizer } from './tokenizer.js';
+
+/** Transformer::kMaxRows of core/transformer.h. */
+const stepTokens = 128;
 
 export class ModelCore {
   closed = false;
   /** Ends what is running, each with ERR_CLOSED. */
   readonly running = new Set<() => void>();
   readonly forms: AnswerForms;
+  readonly prefixes: PrefixCache;
+  private identity: Promise<string> | null = null;
 
   constructor(
     readonly engineModel: EngineModel,
@@ -28,8 +34,17 @@ export class ModelCore {
     readonly weights: LoadedWeights,
     /** Null unless generations are to be measured. */
     readonly measure: Measure | null,
+    readonly name: string,
+    /** Numbers of what the head reads of a position. */
+    readonly embeddingSize: number,
+    /** A position of a prompt has the same bits however many are computed with it. */
+    sameBits: boolean,
+    /** Sessions that are kept between runs. */
+    prefixCache: Required<PrefixCacheOptions>,
+    private readonly readIdentity: () => Promise<string>,
   ) {
     this.forms = new AnswerForms(engineModel, tokenizer, endIds, vocabularySize);
+    this.prefixes = new PrefixCache((contextSize) => this.openSession(contextSize), prefixCache, sameBits ? 1 : stepTokens);
   }
 
   /** ERR_CLOSED once the model is closed. */
@@ -53,13 +68,21 @@ export class ModelCore {
     }
   }
 
+  /** What the model computes, as `identifyModel` tells. */
+  identify(): Promise<string> {
+    this.identity ??= this.readIdentity();
+    this.identity.catch(() => (this.identity = null)); // the files may be there again next time
+    return this.identity;
+  }
+
   memory(session: EngineSession | null): MemoryUse {
     const { kvCacheBytes, scratchBytes } = session?.describe() ?? { kvCacheBytes: 0, scratchBytes: 0 };
     const peakRssBytes = typeof process === 'undefined' ? null : process.resourceUsage().maxRSS * 1024;
     const weightsBytes = this.weights.mapped + this.weights.held;
-    const gpuBytes = this.backend.name === 'cuda' ? weightsBytes + kvCacheBytes + scratchBytes : null;
+    const prefixCacheBytes = this.closed ? 0 : this.prefixes.bytes;
+    const gpuBytes = this.backend.name === 'cuda' ? weightsBytes + kvCacheBytes + scratchBytes + prefixCacheBytes : null;
     const wasmMemoryBytes = this.backend.name !== 'wasm' || this.closed ? null : (this.engineModel.describe().wasmMemoryBytes ?? null);
-    return { weightsBytes, mappedBytes: this.weights.mapped, kvCacheBytes, scratchBytes, gpuBytes, wasmMemoryBytes, peakRssBytes, growth: null };
+    return { weightsBytes, mappedBytes: this.weights.mapped, kvCacheBytes, scratchBytes, prefixCacheBytes, gpuBytes, wasmMemoryBytes, peakRssBytes, growth: null };
   }
 }
 

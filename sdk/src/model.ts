@@ -3,22 +3,26 @@ import { benchmark, type BenchmarkOptions, type BenchmarkResult } from './benchm
 import { verifyChecksums } from './checkpoint/checksums.js';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
 import { tokenizerFilesOf, type TokenizerFiles } from './checkpoint/tokenizer-files.js';
-import { Chat, encodeChat, type ChatOptions } from './chat.js';
+import { Chat, encodeChat, restoreChat, type ChatOptions, type RestoreOptions } from './chat.js';
 import { ChatTemplate, type ChatMessage, type RenderOptions } from './chat-template.js';
 import { compareModels, type CompareOptions, type CompareResult } from './compare.js';
 import type { EngineModel, EngineModelInfo, KvType, Precision } from './engine.js';
+import { embedTexts, type EmbedOptions, type EmbedResult } from './embed.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import type { EnergyRecorder } from './devices/energy-meter.js';
+import { Role } from './families/family.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkFormOptions, schemaForm, withJson } from './structured/form-plan.js';
 import { Measure } from './measure.js';
 import { checkKvCache, checkMemory } from './memory-check.js';
 import { loadedWeights, type LoadedWeights } from './model-bytes.js';
+import { identifyModel } from './model-identity.js';
+import type { KeptSession, PrefixCacheOptions } from './prefix-cache.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
-import { buildModelSpec } from './model-spec.js';
-import { defaultContextSize, generateRules, loadRules, readOptions, show } from './options.js';
+import { buildModelSpec, type ModelTensor } from './model-spec.js';
+import { defaultContextSize, generateRules, loadRules, prefixCacheRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import type { Run } from './run.js';
 import { readSchemaSource } from './structured/schema-source.js';
@@ -55,6 +59,11 @@ export interface LoadOptions {
    * that is open already and stays open. Without a meter energy stays null, with the reason. Default false.
    */
   measure?: boolean | EnergyRecorder;
+  /**
+   * Keeps sessions after their generations and chats, so that a prompt that begins as an earlier one did reads only its rest; the
+   * results are those of fresh runs (docs/sessions.md). Default: none is kept. An empty object takes the defaults of its fields.
+   */
+  prefixCache?: PrefixCacheOptions;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
   onProgress?: (progress: LoadProgress) => void;
@@ -139,6 +148,7 @@ export class Model {
     if (schema !== undefined) checkFormOptions(checked);
     const encode = (text: string): number[] =>
       core.tokenizer.encode(text, { addSpecialTokens: checked.addSpecialTokens!, parseSpecial: checked.parseSpecial! });
+    let kept: KeptSession;
     return startRun(core, {
       prompt: () => (typeof prompt === 'string' ? encode(prompt) : Array.from(prompt)),
       continuation: true,
@@ -148,9 +158,11 @@ export class Model {
       acquire: async (tokens) => {
         // No more than this run can fill.
         const size = Math.min(core.contextSize, tokens.length + (checked.maxTokens ?? core.contextSize));
-        return { session: await core.openSession(size), reused: 0 };
+        const acquired = await core.prefixes.acquire(tokens, size);
+        kept = acquired.kept;
+        return { session: kept.session, reused: acquired.reused };
       },
-      release: (session) => session.close(),
+      release: (_, held) => core.prefixes.release(kept, held),
     }).run;
   }
 
@@ -159,9 +171,27 @@ export class Model {
     return new Chat(this.#core, options);
   }
 
+  /**
+   * A conversation that `chat.saveState` saved: it goes on with the tokens that the saved one would give. Options of the chat, as far
+   * as they are given, take the place of the saved ones. Rejects with ERR_NOT_FOUND, ERR_STATE_FILE (damaged, or no such file),
+   * ERR_STATE_MISMATCH (another model, precision, KV cache type or kind of backend), ERR_CONTEXT_OVERFLOW, ERR_CLOSED,
+   * ERR_OUT_OF_MEMORY, TypeError or RangeError. Not in a browser.
+   */
+  async restoreChat(path: string, options?: RestoreOptions): Promise<Chat> {
+    return restoreChat(this.#core, path, options);
+  }
+
   /** The prompt ids of messages as a chat would send them. ERR_CHAT_TEMPLATE. */
   encodeChat(messages: ChatMessage[], options?: RenderOptions): number[] {
     return encodeChat(this.#core, messages, options);
+  }
+
+  /**
+   * Vectors of texts, or of lists of token ids: the hidden states after the final norm, in the basis of the checkpoint, pooled. TypeError
+   * and RangeError for wrong arguments (an empty text too), ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE or the signal's reason.
+   */
+  async embed(texts: readonly (string | ArrayLike<number>)[], options?: EmbedOptions): Promise<EmbedResult> {
+    return embedTexts(this.#core, texts, options);
   }
 
   /** Perplexity of a text. RangeError for a text below 2 tokens, ERR_CONTEXT_OVERFLOW, ERR_CLOSED, ERR_NON_FINITE. */
@@ -226,6 +256,7 @@ export async function evaluatePerplexity(
 export async function loadModel(folderOrName?: string | URL, options?: LoadOptions): Promise<Model> {
   const checked = readOptions<LoadOptions>(loadRules, options, 'loadModel');
   const { signal, onProgress } = checked;
+  const prefixCache = readOptions<PrefixCacheOptions>(prefixCacheRules, checked.prefixCache ?? { sessions: 0 }, 'prefixCache');
   signal?.throwIfAborted();
   const started = performance.now();
   onProgress?.({ phase: 'open', done: 0, total: 1 });
@@ -281,6 +312,11 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     performance.now() - started,
     heldWeights(spec.tensors, selected.name, info),
     measure,
+    nameOf(folder.path),
+    family.embeddingSize,
+    hasSameBits(spec.tensors, selected.name, info.precision),
+    { sessions: prefixCache.sessions!, bytes: prefixCache.bytes! },
+    () => identifyModel(folder, spec.numbers),
   );
   onProgress?.({ phase: 'load', done: 1, total: 1 });
   return new Model(core, describeModel(folder, family, spec), folder.path);
@@ -307,6 +343,16 @@ async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions):
 function heldWeights(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, { heapBytes }: EngineModelInfo): LoadedWeights {
   const { mapped, held } = loadedWeights(tensors, backend);
   return { mapped, held: backend === 'wasm' ? held : heapBytes };
+}
+
+/**
+ * Whether a position of a prompt has the same bits however many are computed with it: exact products of packed matrices have. Of the
+ * embedding a row is read, and the head reads one position.
+ */
+function hasSameBits(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, precision: Precision): boolean {
+  const outside: readonly number[] = [Role.embedding, Role.positionEmbedding, Role.head];
+  const isExact = ({ wanted, packed }: ModelTensor): boolean => packed !== null || wanted.shape.length === 1 || outside.includes(wanted.role);
+  return precision === 'exact' && backend !== 'cuda' && tensors.every(isExact);
 }
 
 function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {
@@ -349,14 +395,16 @@ export function endIds(folder: ModelFolder, tokenizer: Tokenizer): Set<number> {
   return ids;
 }
 
+/** The last part of a path. */
+function nameOf(path: string): string {
+  const parts = path.split(/[/\\]/).filter((part) => part !== '');
+  return parts.at(-1) ?? path;
+}
+
 function describeModel(folder: ModelFolder, family: FamilySpec, spec: ReturnType<typeof buildModelSpec>): ModelInfo {
   const { bytes, bitsPerWeight } = measureWeights(spec.tensors);
   return {
-    name:
-      folder.path
-        .split(/[/\\]/)
-        .filter((part) => part !== '')
-        .at(-1) ?? folder.path,
+    name: nameOf(folder.path),
     architecture: family.modelType,
     parameters: family.tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((a, b) => a * b, 1), 0),
     layers: family.layers,

@@ -44,8 +44,14 @@ export const loadRules = {
   isa: choice(isaNames), // default: the widest this machine has
   device: integer(0, 63, 0),
   measure: { kind: 'measure', initial: false } as Rule,
+  prefixCache: object, // default: none
   signal,
   onProgress: callback,
+} as const;
+
+export const prefixCacheRules = {
+  sessions: integer(0, 1024, 4),
+  bytes: integer(1, Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER),
 } as const;
 
 export const samplingRules = {
@@ -99,13 +105,26 @@ export const chatRules = {
   history: objects,
   tools: objects,
   contextSize: integer(1, 2 ** 31 - 1),
+  overflow: choice(['throw', 'drop-oldest-turns'], 'throw'),
 } as const;
+
+const { system: _, ...restorable } = chatRules;
+/** The system message is that of the saved chat. */
+export const restoreRules = restorable;
 
 export const evaluateRules = {
   window: integer(2, 2 ** 31 - 1, 1024),
   maxTokens: integer(2, 2 ** 31 - 1), // default: the whole text
   signal,
   onProgress: callback,
+} as const;
+
+export const embedRules = {
+  pooling: choice(['mean', 'last', 'cls'], 'mean'),
+  normalize: flag(true),
+  truncate: flag(false),
+  addSpecialTokens: flag(true),
+  signal,
 } as const;
 
 export const compareRules = {

@@ -18,6 +18,8 @@ export type FinishReason = 'stop' | 'length' | 'aborted' | 'toolCalls';
 
 export interface Usage {
   promptTokens: number;
+  /** Of the prompt tokens, those that were not computed, because the session held them already. */
+  cachedPromptTokens: number;
   completionTokens: number;
 }
 
@@ -41,6 +43,8 @@ export interface MemoryUse {
   mappedBytes: number;
   kvCacheBytes: number;
   scratchBytes: number;
+  /** KV cache and scratch of the sessions that the option `prefixCache` keeps and nobody uses. */
+  prefixCacheBytes: number;
   /** Of the above, what is on the GPU: all of it with the backend cuda. Null with other backends. */
   gpuBytes: number | null;
   /** The memory of the WebAssembly module, which holds all of the above and never shrinks. Null with other backends. */
@@ -87,6 +91,8 @@ export interface GenerationResult {
   toolCalls?: ToolCall[];
   /** One for each of `tokens`, with the option `logprobs`. */
   logprobs?: GeneratedLogprob[];
+  /** Of a chat with the overflow policy 'drop-oldest-turns': how many turns it forgot so that this one fits. */
+  droppedTurns?: number;
   usage: Usage;
   timings: Timings;
   memory: MemoryUse;

@@ -56,6 +56,8 @@ struct RawSessionInfo {
     context_size: i32,
     kv_cache_bytes: f64,
     scratch_bytes: f64,
+    position_bytes: f64,
+    beyond_switch: i32,
 }
 
 type Handle = *mut c_void;
@@ -91,6 +93,10 @@ extern "C" {
     fn sa_session_logits(session: Handle, out: *mut f32, count: usize) -> i32;
     fn sa_session_evaluate(session: Handle, tokens: *const i32, count: usize, log_probabilities: *mut f32, cancel: *const i32) -> i32;
     fn sa_session_describe(session: Handle, out: *mut RawSessionInfo) -> i32;
+    fn sa_session_save(session: Handle, first: i32, count: i32, out: *mut u8, bytes: usize) -> i32;
+    fn sa_session_restore(session: Handle, tokens: *const i32, count: usize, saved: *const u8, bytes: usize, beyond_switch: i32) -> i32;
+    fn sa_session_copy(session: Handle, from: Handle, tokens: *const i32, count: usize) -> i32;
+    fn sa_session_embed(session: Handle, tokens: *const i32, count: usize, pooling: i32, out: *mut f32, count_out: usize, cancel: *const i32) -> i32;
 }
 
 /// C++ static constructors: once, before any other export.
@@ -341,11 +347,40 @@ pub struct SessionInfo {
     pub context_size: i32,
     pub kv_cache_bytes: f64,
     pub scratch_bytes: f64,
+    pub position_bytes: f64,
+    pub beyond_switch: i32,
 }
 
 #[wasm_bindgen]
 pub fn describe_session(session: usize) -> Result<SessionInfo, Failure> {
-    let mut info = RawSessionInfo { position: 0, context_size: 0, kv_cache_bytes: 0.0, scratch_bytes: 0.0 };
+    let mut info = RawSessionInfo { position: 0, context_size: 0, kv_cache_bytes: 0.0, scratch_bytes: 0.0, position_bytes: 0.0, beyond_switch: 0 };
     check(unsafe { sa_session_describe(session as Handle, &mut info) })?;
-    Ok(SessionInfo { position: info.position, context_size: info.context_size, kv_cache_bytes: info.kv_cache_bytes, scratch_bytes: info.scratch_bytes })
+    let RawSessionInfo { position, context_size, kv_cache_bytes, scratch_bytes, position_bytes, beyond_switch } = info;
+    Ok(SessionInfo { position, context_size, kv_cache_bytes, scratch_bytes, position_bytes, beyond_switch })
+}
+
+#[wasm_bindgen]
+pub fn save_positions(session: usize, first: i32, count: i32) -> Result<Vec<u8>, Failure> {
+    let info = describe_session(session)?;
+    // The core refuses positions that there are not.
+    let mut out = vec![0; count.clamp(0, info.position) as usize * info.position_bytes as usize];
+    check(unsafe { sa_session_save(session as Handle, first, count, out.as_mut_ptr(), out.len()) })?;
+    Ok(out)
+}
+
+#[wasm_bindgen]
+pub fn restore_positions(session: usize, tokens: &[i32], saved: &[u8], beyond_switch: bool) -> Result<(), Failure> {
+    check(unsafe { sa_session_restore(session as Handle, tokens.as_ptr(), tokens.len(), saved.as_ptr(), saved.len(), beyond_switch.into()) })
+}
+
+#[wasm_bindgen]
+pub fn copy_session(session: usize, from: usize, tokens: &[i32]) -> Result<(), Failure> {
+    check(unsafe { sa_session_copy(session as Handle, from as Handle, tokens.as_ptr(), tokens.len()) })
+}
+
+#[wasm_bindgen]
+pub fn embed(session: usize, tokens: &[i32], pooling: i32, embedding: usize) -> Result<Vec<f32>, Failure> {
+    let mut out = vec![0.0; embedding];
+    check(unsafe { sa_session_embed(session as Handle, tokens.as_ptr(), tokens.len(), pooling, out.as_mut_ptr(), out.len(), NEVER) })?;
+    Ok(out)
 }

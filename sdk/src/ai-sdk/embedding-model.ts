@@ -1,6 +1,5 @@
 /** A loaded model as an embedding model of the AI SDK. */
 import type { EmbeddingModelV4, SharedV4Warning } from '@ai-sdk/provider' with { 'resolution-mode': 'import' };
-import { ShiftAddError } from '../errors.js';
 import type { Model } from '../model.js';
 import { show } from '../options.js';
 
@@ -12,19 +11,12 @@ export interface EmbeddingSettings {
   normalize?: boolean;
 }
 
-/** What this needs of a model that makes embeddings. */
-interface EmbeddingSource {
-  embed?(texts: string[], options: EmbeddingSettings & { signal?: AbortSignal }): Promise<{ embeddings: ArrayLike<number>[]; usage: { promptTokens: number } }>;
-}
-
 /**
  * For `embed` and `embedMany` of `ai`. The model stays the caller's, who closes it. Calls reject with the errors of `model.embed` or the
- * signal's reason. TypeError for something that is no model, ERR_UNSUPPORTED_MODEL for one without embeddings.
+ * signal's reason. TypeError for something that is no model.
  */
 export function embeddingModel(model: Model, settings: EmbeddingSettings = {}): EmbeddingModelV4 {
   if (typeof (model as Partial<Model> | null)?.createChat !== 'function') throw new TypeError(`Expected a model of loadModel for model but received ${show(model)}`);
-  const source = model as EmbeddingSource;
-  if (typeof source.embed !== 'function') throw new ShiftAddError('ERR_UNSUPPORTED_MODEL', 'This model makes no embeddings: it has no embed(). Use a model loaded in Node with a version that has it.');
   return {
     specificationVersion: 'v4',
     provider: 'shiftadd',
@@ -35,8 +27,8 @@ export function embeddingModel(model: Model, settings: EmbeddingSettings = {}): 
       const warnings: SharedV4Warning[] = [];
       if (dimensions !== undefined) warnings.push({ type: 'unsupported', feature: 'dimensions', details: 'Vectors have the width of the model.' });
       abortSignal?.throwIfAborted();
-      const { embeddings, usage } = await source.embed!(values, { ...settings, ...(abortSignal === undefined ? {} : { signal: abortSignal }) });
-      return { embeddings: embeddings.map((vector) => Array.from(vector)), usage: { tokens: usage.promptTokens }, warnings };
+      const { vectors, usage } = await model.embed(values, { ...settings, ...(abortSignal === undefined ? {} : { signal: abortSignal }) });
+      return { embeddings: vectors.map((vector) => Array.from(vector)), usage: { tokens: usage.promptTokens }, warnings };
     },
   };
 }

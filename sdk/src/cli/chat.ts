@@ -2,8 +2,8 @@
 import { readFile } from 'node:fs/promises';
 import { text as readAll } from 'node:stream/consumers';
 import { fromFileSystem } from '../errors.js';
-import type { Model, Run, SchemaSource, SendOptions } from '../index.js';
-import { type Rule, samplingRules, sendRules } from '../options.js';
+import type { Model, OverflowPolicy, Run, SchemaSource, SendOptions } from '../index.js';
+import { type Rule, chatRules, samplingRules, sendRules } from '../options.js';
 import { converse } from './chat-interactive.js';
 import { UsageError, defineCommand, engineOptions, given, outputOptions, seedOption } from './command.js';
 import { loadWithProgress } from './load-model.js';
@@ -37,6 +37,7 @@ export const chat = defineCommand({
     stop: { rule: { kind: 'text' }, value: 'TEXT', repeatable: true, help: 'end the answer before this text' },
     schema: { rule: { kind: 'text' }, value: 'FILE', help: 'a JSON schema that the answer keeps to; takes no --stop and no --prompt-lookup' },
     context: { rule: { kind: 'integer', least: 1, most: 2 ** 31 - 1 }, value: 'N', help: 'tokens that the conversation can hold', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
+    overflow: { rule: chatRules.overflow as Rule & { kind: 'choice' }, value: 'POLICY', help: "when the conversation does not fit the context any more: 'throw' ends with an error, 'drop-oldest-turns' forgets its oldest turns" },
     ...seedOption,
     ...engineOptions,
     ...outputOptions,
@@ -74,7 +75,7 @@ export const chat = defineCommand({
     };
     const model = await loadWithProgress(name, values, call, values.context);
     try {
-      const settings = { ...given({ system: values.system }), ...options };
+      const settings = { ...given({ system: values.system, overflow: values.overflow as OverflowPolicy }), ...options };
       if (prompt === undefined) await converse(model, settings, terminal);
       else if (values.raw) await show(model.generate(prompt, { ...options, ...given({ schema }), signal }), model, terminal);
       else await show(model.createChat(settings).send(prompt, { ...given({ schema }), signal }), model, terminal);

@@ -2,7 +2,7 @@
 /** The command line: finds the command, runs it, and turns what happened into messages and an exit status. */
 import { ShiftAddError } from '../errors.js';
 import { nearest } from '../options.js';
-import { packageVersion } from '../package-version.js';
+import { packageVersion } from '../package-root.js';
 import { checkArgumentCount, parseArguments } from './arguments.js';
 import { type Command, type CommandOptions, UsageError } from './command.js';
 import { commandHelp, overview } from './help.js';

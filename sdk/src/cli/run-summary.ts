@@ -2,9 +2,10 @@
 import type { GenerationResult } from '../index.js';
 import { bytes, counted, duration, fixed, table } from './quantities.js';
 
-export function speed({ usage, timings, finishReason }: GenerationResult): string {
+export function speed({ usage, timings, finishReason, droppedTurns = 0 }: GenerationResult): string {
   const cut = finishReason === 'length' ? ', cut at the limit' : '';
-  return `(${counted(usage.completionTokens, 'token')}, ${fixed(timings.tokensPerSecond, 1)} tokens per second${cut})`;
+  const forgot = droppedTurns === 0 ? '' : `, ${counted(droppedTurns, 'oldest turn')} forgotten to make room`;
+  return `(${counted(usage.completionTokens, 'token')}, ${fixed(timings.tokensPerSecond, 1)} tokens per second${cut}${forgot})`;
 }
 
 export function statistics({ usage, timings, memory, backend }: GenerationResult): string {

@@ -1,29 +1,15 @@
-/** POST /v1/embeddings: vectors of texts, of a model that can embed. */
+/** POST /v1/embeddings: vectors of texts. */
 import { type Served } from './answers.js';
-import { HttpError } from './http-error.js';
 import type { EmbeddingRequest } from './request-fields.js';
 
-/** What a model with embeddings has. */
-interface Embedder {
-  embed(texts: string[], options: { pooling: 'mean' | 'last' | 'cls'; normalize: boolean; signal: AbortSignal }): Promise<ArrayLike<ArrayLike<number>> | { embeddings: ArrayLike<ArrayLike<number>> }>;
-}
-
-export function canEmbed(model: object): model is Embedder {
-  return typeof (model as Partial<Embedder>).embed === 'function';
-}
-
-/** 501 for a model without embeddings. */
 export async function embeddingBody({ model, name }: Served, request: EmbeddingRequest, signal: AbortSignal): Promise<object> {
-  if (!canEmbed(model)) throw new HttpError(501, 'This version has no embeddings.', { code: 'no_embeddings' });
   const texts = typeof request.input === 'string' ? [request.input] : request.input;
-  const given = await (model as Embedder).embed(texts, { pooling: request.pooling ?? 'mean', normalize: request.normalize ?? true, signal });
-  const vectors = Array.from('embeddings' in given ? given.embeddings : given);
-  const tokens = texts.reduce((sum, text) => sum + model.tokenizer.encode(text).length, 0);
+  const { vectors, usage } = await model.embed(texts, { pooling: request.pooling ?? 'mean', normalize: request.normalize ?? true, signal });
   return {
     object: 'list',
     data: vectors.map((vector, index) => ({ object: 'embedding', index, embedding: request.encoding_format === 'base64' ? base64(vector) : Array.from(vector) })),
     model: name,
-    usage: { prompt_tokens: tokens, total_tokens: tokens },
+    usage: { prompt_tokens: usage.promptTokens, total_tokens: usage.promptTokens },
   };
 }
 

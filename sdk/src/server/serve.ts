@@ -5,7 +5,7 @@ import { getRequestListener } from '@hono/node-server';
 import { coreOf } from '../model-core.js';
 import type { Model } from '../model.js';
 import { readOptions, show } from '../options.js';
-import { packageVersion } from '../package-version.js';
+import { packageVersion } from '../package-root.js';
 import { makeApp } from './app.js';
 import { BusyEnergy } from './busy-energy.js';
 import type { Departure } from './departure.js';

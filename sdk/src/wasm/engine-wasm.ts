@@ -44,6 +44,7 @@ const partOfLarge = 16;
 const largeBytes = 300e6;
 // Where the vocabulary size stands in a model description (core/model_spec.h).
 const vocabularyField = 1;
+const embeddingField = 20;
 
 function checkCancel(cancel: CancelFlag | undefined): void {
   if (cancel !== undefined && Atomics.load(cancel, 0) !== 0) throw engineError('cancelled', 'cancelled');
@@ -52,7 +53,7 @@ function checkCancel(cancel: CancelFlag | undefined): void {
 const onlyNative = 'the WebAssembly backend only runs models; quantize with the backend cpu';
 
 export class WasmEngine implements Engine {
-  readonly version = 2;
+  readonly version = 3;
 
   constructor(private readonly platform: WasmPlatform) {}
 
@@ -88,7 +89,7 @@ export class WasmEngine implements Engine {
           isa === 'portable' ? isa : undefined, // a module has one table besides
         ),
       );
-      return new WasmModel(instance, handle >>> 0, blocks, spec[vocabularyField]!);
+      return new WasmModel(instance, handle >>> 0, blocks, spec[vocabularyField]!, spec[embeddingField]!);
     } catch (error) {
       for (const block of blocks) instance.release(block);
       throw error;
@@ -107,6 +108,7 @@ class WasmModel implements EngineModel {
     private readonly handle: number,
     private readonly blocks: Block[],
     private readonly vocabulary: number,
+    private readonly embedding: number,
   ) {
     this.info = instance.call((glue) => {
       const info = glue.describe_model(handle);
@@ -126,7 +128,7 @@ class WasmModel implements EngineModel {
     this.checkOpen();
     const handle = this.instance.call((glue) => glue.open_session(this.handle, contextSize)) >>> 0;
     const part = this.info.mappedBytes + this.info.heapBytes > largeBytes ? partOfLarge : partOfSmall;
-    const session = new WasmSession(this.instance, handle, part, this.vocabulary, () => this.sessions.delete(session));
+    const session = new WasmSession(this.instance, handle, part, this.vocabulary, this.embedding, () => this.sessions.delete(session));
     this.sessions.add(session);
     return session;
   }
@@ -223,6 +225,7 @@ class WasmSession implements EngineSession {
     private readonly handle: number,
     private readonly part: number,
     private readonly vocabulary: number,
+    private readonly embedding: number,
     private readonly onClose: () => void,
   ) {}
 
@@ -296,6 +299,31 @@ class WasmSession implements EngineSession {
     });
   }
 
+  save(first: number, count: number): Promise<Uint8Array> {
+    return this.queue(async () => this.instance.call((glue) => glue.save_positions(this.handle, first, count)));
+  }
+
+  restore(tokens: Int32Array, saved: Uint8Array, beyondSwitch: boolean): Promise<void> {
+    return this.queue(async () => this.instance.call((glue) => glue.restore_positions(this.handle, tokens, saved, beyondSwitch)));
+  }
+
+  /** Runs at once on the thread of the caller, so that the other session cannot change meanwhile. */
+  copy(from: EngineSession, tokens: Int32Array): Promise<void> {
+    return this.queue(async () => {
+      const other = from as WasmSession;
+      if (other.instance !== this.instance) throw engineError('invalid_argument', 'the session belongs to another model');
+      other.checkIdle();
+      this.instance.call((glue) => glue.copy_session(this.handle, other.handle, tokens));
+    });
+  }
+
+  embed(tokens: Int32Array, pooling: number, cancel?: CancelFlag): Promise<Float32Array> {
+    return this.queue(async () => {
+      checkCancel(cancel);
+      return this.instance.call((glue) => glue.embed(this.handle, tokens, pooling, this.embedding));
+    });
+  }
+
   async close(): Promise<void> {
     if (this.isClosed) return;
     this.isClosed = true;
@@ -343,8 +371,9 @@ class WasmSession implements EngineSession {
     return this.instance.call((glue) => {
       const info = glue.describe_session(this.handle);
       const { position, context_size: contextSize, kv_cache_bytes: kvCacheBytes, scratch_bytes: scratchBytes } = info;
+      const { position_bytes: positionBytes, beyond_switch: beyondSwitch } = info;
       info.free();
-      return { position, contextSize, kvCacheBytes, scratchBytes };
+      return { position, contextSize, kvCacheBytes, scratchBytes, positionBytes, beyondSwitch: beyondSwitch !== 0 };
     });
   }
 

@@ -72,8 +72,14 @@ export interface WasmGlue {
     readonly context_size: number;
     readonly kv_cache_bytes: number;
     readonly scratch_bytes: number;
+    readonly position_bytes: number;
+    readonly beyond_switch: number;
     free(): void;
   };
+  save_positions(session: number, first: number, count: number): Uint8Array;
+  restore_positions(session: number, tokens: Int32Array, saved: Uint8Array, beyondSwitch: boolean): void;
+  copy_session(session: number, from: number, tokens: Int32Array): void;
+  embed(session: number, tokens: Int32Array, pooling: number, embedding: number): Float32Array;
 }
 
 /** The modules there are: with and without threads, with and without relaxed SIMD. */
