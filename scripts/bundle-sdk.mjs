@@ -1,7 +1,7 @@
 // Bundles the compiled modules of the SDK and the command line into few files, because a program that starts reads one
 // file faster than two hundred. The worker of the energy meters stays a file of its own, and every command a chunk.
-import { cpSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
@@ -19,7 +19,7 @@ export async function bundleSdk(modules, folder) {
     build({ ...common, entryPoints: [index, worker], outbase: modules, outdir: join(folder, 'cjs'), format: 'cjs', plugins: [commonJsTwin] }),
   ]);
   for (const format of ['esm', 'cjs']) {
-    cpSync(modules, join(folder, format), { recursive: true, filter: (source) => source !== join(modules, 'cli') && (!/\.\w+$/.test(source) || source.endsWith('.d.ts')) });
+    copyDeclarations(modules, 'index.d.ts', join(folder, format));
   }
   writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
 }
@@ -31,3 +31,20 @@ const commonJsTwin = {
     bundle.onResolve({ filter: /\/module-place\.js$/ }, () => ({ path: join(root, 'sdk', 'src', 'module-place.cjs') }));
   },
 };
+
+/** Copies the declarations that the public ones, `first`, lead to. */
+export function copyDeclarations(from, first, to) {
+  for (const file of declarationsOf(join(from, first))) {
+    const copy = join(to, relative(from, file));
+    mkdirSync(dirname(copy), { recursive: true });
+    copyFileSync(file, copy);
+  }
+}
+
+function declarationsOf(first) {
+  const found = new Set([first]);
+  for (const file of found) {
+    for (const [, path] of readFileSync(file, 'utf8').matchAll(/(?:from|import)\s*\(?\s*['"](\.[^'"]+)\.js['"]/g)) found.add(join(dirname(file), `${path}.d.ts`));
+  }
+  return [...found];
+}

@@ -16,13 +16,14 @@ const mainPackageLimit = 1e6;
 const host = `${process.platform}-${process.arch}`;
 const arm64Compiler = 'aarch64-linux-gnu-g++';
 
-/** Packs into `packagesFolder`. `only` is for names without @shiftadd/ ('shiftadd' is the main package); resolves to a row per package. */
-export async function packAll({ only } = {}) {
+/** Packs into a folder. `only` is for names without @shiftadd/ ('shiftadd' is the main package); resolves to a row per package. */
+export async function packAll({ only, into = packagesFolder } = {}) {
   const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
   const wanted = (name) => only === undefined || only.includes(name);
   await setUp({ browser: true });
-  mkdirSync(packagesFolder, { recursive: true });
-  if (only === undefined) for (const name of readdirSync(packagesFolder)) rmSync(join(packagesFolder, name), { recursive: true });
+  mkdirSync(into, { recursive: true });
+  if (only === undefined) for (const name of readdirSync(into)) rmSync(join(into, name), { recursive: true });
+  const packFolder = (name, folder) => pack(name, folder, into);
   const rows = [];
   if (wanted('shiftadd')) rows.push(packFolder('shiftadd', stageMain(manifest)));
   const engines = enginePackages.filter(({ name }) => wanted(name));
@@ -115,9 +116,9 @@ function checkCLibrary(file) {
   if (newest > Number(glibcFloor.slice(2))) throw new StepError(`${file} needs glibc 2.${newest}, and docs/packages.md promises ${glibcFloor}: see sdk/native/glibc_floor.cpp`);
 }
 
-function packFolder(name, folder) {
-  const [packed] = JSON.parse(run('npm', ['pack', folder, '--json', '--ignore-scripts', '--pack-destination', packagesFolder]));
-  return { name, file: join(packagesFolder, packed.filename), bytes: packed.size, unpackedBytes: packed.unpackedSize, files: packed.entryCount };
+function pack(name, folder, into) {
+  const [packed] = JSON.parse(run('npm', ['pack', folder, '--json', '--ignore-scripts', '--pack-destination', into]));
+  return { name, file: join(into, packed.filename), bytes: packed.size, unpackedBytes: packed.unpackedSize, files: packed.entryCount };
 }
 
 function run(program, args) {

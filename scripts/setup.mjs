@@ -78,6 +78,7 @@ const browser = {
   key: () => contentKey(root, ['package-lock.json', 'tsconfig.json', 'sdk/src', 'backends/wasm/modules', 'scripts/build-browser.mjs']),
   async build() {
     const { buildBrowser } = await import('./build-browser.mjs'); // its bundler is installed by an earlier step
+    const { copyDeclarations } = await import('./bundle-sdk.mjs');
     const fresh = join(root, 'build', 'browser');
     rmSync(fresh, { recursive: true, force: true });
     mkdirSync(fresh, { recursive: true });
@@ -85,7 +86,7 @@ const browser = {
     const types = join(root, 'build', 'browser-types');
     rmSync(types, { recursive: true, force: true });
     await Promise.all([buildBrowser(fresh), runStep('browser-types', root, process.execPath, [tsc, '--project', 'sdk/src/browser', '--outDir', types])]);
-    renameSync(join(types, 'sdk', 'src'), join(fresh, 'types'));
+    copyDeclarations(join(types, 'sdk', 'src'), join('browser', 'index.d.ts'), join(fresh, 'types'));
     rmSync(join(root, 'dist', 'browser'), { recursive: true, force: true });
     renameSync(fresh, join(root, 'dist', 'browser'));
   },

@@ -1,18 +1,26 @@
-// The tarball of `npm pack`, installed into an empty project without install scripts: both module formats and the
-// command run there.
+// The packages as npm installs them into an empty project without install scripts: what they hold, both module formats, the
+// command, and what the loader says when no engine loads. `npm run packages:try` tries more: bundlers, Electron, offline.
 import { execFile } from 'node:child_process';
-import { readFile, readdir, writeFile } from 'node:fs/promises';
+import { cp, mkdir, readFile, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
 import t from 'tap';
-import { packageRoot, platformName } from '../../sdk/src/native-path.js';
+import { enginePackages, packageRoot, platformName } from '../../sdk/src/native-path.js';
 import { plainEnvironment } from './cli-process.js';
 import { stories, temporaryFolder } from './fixtures.js';
 
+interface Row {
+  name: string;
+  file: string;
+  bytes: number;
+}
+
 const run = promisify(execFile);
-// Outside the checkout, so that nothing of it is found by looking upwards.
-const project = await temporaryFolder(t);
-await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
+const engine = `@shiftadd/${platformName()}`;
+// Outside the checkout, so that nothing of it is found by looking upwards; with characters that addresses write differently.
+const project = join(await temporaryFolder(t), 'a project #ü');
+const installed = (name: string): string => join(project, 'node_modules', name);
 
 /** npm without what the npm that runs these tests passes on to it. */
 async function npm(...words: string[]): Promise<string> {
@@ -21,48 +29,53 @@ async function npm(...words: string[]): Promise<string> {
   return stdout;
 }
 
-async function node(format: 'module' | 'commonjs', code: string): Promise<string> {
-  const { stdout } = await run(process.execPath, [`--input-type=${format}`, '--eval', code], { cwd: project, env: plainEnvironment() });
+async function node(format: 'module' | 'commonjs', code: string, folder = project): Promise<string> {
+  const { stdout } = await run(process.execPath, [`--input-type=${format}`, '--eval', code], { cwd: folder, env: plainEnvironment() });
   return stdout.trim();
 }
 
+const scripts = (await import(pathToFileURL(join(packageRoot(), 'scripts', 'packages.mjs')).href)) as { packAll(choice: object): Promise<Row[]> };
+let packed: Row[];
+
 t.before(async () => {
-  const packed = JSON.parse(await npm('pack', packageRoot(), '--json', '--silent')) as { filename: string }[];
-  await npm('install', `./${packed[0]!.filename}`, '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund');
+  await mkdir(project);
+  await writeFile(join(project, 'package.json'), JSON.stringify({ name: 'empty', private: true }));
+  packed = await scripts.packAll({ only: ['shiftadd', platformName(), 'wasm'], into: join(project, 'packed') });
+  await npm('install', ...packed.map(({ file }) => file), '--ignore-scripts', '--prefer-offline', '--no-audit', '--no-fund');
 });
 
-t.test('it carries what it needs and nothing else', async (t) => {
-  const installed = join(project, 'node_modules', 'shiftadd');
-  t.strictSame((await readdir(installed)).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'backends', 'devices', 'dist', 'package.json', 'prebuilds']);
-  t.strictSame(await readdir(join(installed, 'prebuilds', platformName())), ['shiftadd.node']);
+t.test('they carry what they need and nothing else', async (t) => {
+  t.strictSame(packed.map(({ name }) => name), ['shiftadd', engine, '@shiftadd/wasm']);
+  t.ok(packed[0]!.bytes < 1e6, `the main package has ${packed[0]!.bytes} bytes`);
+  t.strictSame((await readdir(installed('shiftadd'))).sort(), ['CHANGELOG.md', 'LICENSE', 'README.md', 'devices', 'dist', 'package.json']);
+  t.strictSame((await readdir(installed(engine))).sort(), ['LICENSE', 'README.md', 'package.json', 'shiftadd.node']);
   const modules = ['single', 'single-relaxed', 'threads', 'threads-relaxed'];
-  t.strictSame(await readdir(join(installed, 'backends', 'wasm', 'modules')), modules.flatMap((name) => [`${name}.js`, `${name}_bg.wasm`]).sort());
-  t.strictSame((await readdir(join(installed, 'dist', 'browser'))).filter((name) => !name.startsWith('.')).sort(), ['THIRD-PARTY.txt', 'index.js', ...modules.map((name) => `${name}_bg.wasm`), 'types', 'worker.js'].sort());
-  const { scripts = {}, dependencies } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'));
-  for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) t.notOk(name in scripts, `no ${name} script`);
+  t.strictSame((await readdir(installed('@shiftadd/wasm'))).sort(), ['LICENSE', 'package.json', ...modules.flatMap((name) => [`${name}.js`, `${name}_bg.wasm`])].sort());
+  t.strictSame((await readdir(join(installed('shiftadd'), 'dist', 'browser'))).sort(), ['THIRD-PARTY.txt', 'index.js', ...modules.map((name) => `${name}_bg.wasm`), 'types', 'worker.js'].sort());
+  for (const name of ['shiftadd', engine, '@shiftadd/wasm']) t.notOk('scripts' in JSON.parse(await readFile(join(installed(name), 'package.json'), 'utf8')), `${name} has no scripts`);
+  const { dependencies, optionalDependencies, version } = JSON.parse(await readFile(join(installed('shiftadd'), 'package.json'), 'utf8'));
   t.strictSame(Object.keys(dependencies), ['@huggingface/jinja', '@huggingface/tokenizers']);
+  t.strictSame(optionalDependencies, Object.fromEntries([...enginePackages, '@shiftadd/wasm'].map((name) => [name, version])), 'every package that the loader looks for, in the same version');
+  const { os, cpu, libc, main } = JSON.parse(await readFile(join(installed(engine), 'package.json'), 'utf8'));
+  t.strictSame({ os, cpu, main }, { os: [process.platform], cpu: [process.arch], main: 'shiftadd.node' });
+  if (process.platform === 'linux') t.strictSame(libc, ['glibc']);
 });
 
 const generate = `
   const model = await loadModel(${JSON.stringify(stories)});
   const text = await model.generate('Once upon a time', { maxTokens: 12 }).text();
   await model.close();
-  console.log(text);`;
+  console.log(model.backend.name + text);`;
+const wanted = ', there was a little girl named Lily. She';
+const asModule = `import { loadModel } from 'shiftadd'; ${generate}`;
+const asCommonJs = `const { loadModel } = require('shiftadd'); (async () => { ${generate} })();`;
 
-t.test('as an ES module', async (t) => {
-  t.equal(await node('module', `import { loadModel } from 'shiftadd'; ${generate}`), ', there was a little girl named Lily. She');
-});
-
-t.test('on WebAssembly, in both formats', async (t) => {
-  const generateThere = generate.replace(/loadModel\((".*?")\)/, `loadModel($1, { backend: 'wasm', threads: 2 })`);
-  t.match(generateThere, /wasm/);
-  t.equal(await node('module', `import { loadModel } from 'shiftadd'; ${generateThere}`), ', there was a little girl named Lily. She');
-  t.equal(await node('commonjs', `const { loadModel } = require('shiftadd'); (async () => { ${generateThere} })();`), ', there was a little girl named Lily. She');
-});
-
-t.test('as CommonJS', async (t) => {
-  const code = `const { loadModel } = require('shiftadd'); (async () => { ${generate} })();`;
-  t.equal(await node('commonjs', code), ', there was a little girl named Lily. She');
+t.test('in both formats, on both engines', async (t) => {
+  const onWasm = (code: string): string => code.replace(/loadModel\((".*?")\)/, `loadModel($1, { backend: 'wasm', threads: 2 })`);
+  t.match(await node('module', asModule), new RegExp(`^(cpu|cuda)${wanted}$`));
+  t.match(await node('commonjs', asCommonJs), new RegExp(`^(cpu|cuda)${wanted}$`));
+  t.equal(await node('module', onWasm(asModule)), `wasm${wanted}`);
+  t.equal(await node('commonjs', onWasm(asCommonJs)), `wasm${wanted}`);
 });
 
 t.test('its boards, in both formats', async (t) => {
@@ -72,16 +85,40 @@ t.test('its boards, in both formats', async (t) => {
 
 t.test('its types', async (t) => {
   const compiler = join(packageRoot(), 'node_modules', 'typescript', 'bin', 'tsc');
-  const compile = (file: string) =>
-    run(process.execPath, [compiler, '--noEmit', '--strict', '--target', 'es2023', '--module', 'nodenext', file], { cwd: project });
   const code = `import { loadModel, type Run } from 'shiftadd'; export const run: Promise<Run> = loadModel().then((model) => model.generate('a'));`;
-  for (const file of ['check.mts', 'check.cts']) {
-    await writeFile(join(project, file), code);
-    await t.resolves(compile(file), file);
-  }
+  for (const file of ['check.mts', 'check.cts']) await writeFile(join(project, file), code);
+  await t.resolves(run(process.execPath, [compiler, '--noEmit', '--strict', '--target', 'es2023', '--module', 'nodenext', 'check.mts', 'check.cts'], { cwd: project }));
 });
 
 t.test('its command', async (t) => {
   const { backends } = JSON.parse(await npm('exec', '--offline', '--', 'shiftadd', 'devices', '--json'));
   t.match(backends, [{ name: 'cpu', available: true }]);
+});
+
+t.test('an engine that does not load: one message with what was looked for and the fix', async (t) => {
+  const file = join(installed(engine), 'shiftadd.node');
+  const whole = await readFile(file);
+  const { version } = JSON.parse(await readFile(join(installed('shiftadd'), 'package.json'), 'utf8'));
+  const failure = async (): Promise<string> => node('module', `import { loadModel } from 'shiftadd'; await loadModel(${JSON.stringify(stories)}, { backend: 'cpu' }).catch(({ code, message }) => console.log(code, message));`);
+  const people = process.platform === 'linux' ? `${platformName()}-glibc` : platformName();
+
+  await writeFile(file, 'not an engine');
+  t.match(await failure(), new RegExp(`^ERR_NO_BACKEND .*${people}: .*the package ${engine}: .*shiftadd\\.node cannot be loaded \\(it is no binary\\)`));
+  t.equal(await node('module', asModule), `wasm${wanted}`, 'chosen by itself, WebAssembly takes its place');
+
+  const other = Buffer.from(whole);
+  other.writeUInt16LE(process.arch === 'arm64' ? 62 : 183, 18); // the processor, in the head of an ELF file
+  await writeFile(file, other);
+  if (process.platform === 'linux') t.match(await failure(), /it is for (arm64|x64), and this Node\.js is for (x64|arm64)/);
+
+  await rename(installed(engine), installed('@shiftadd/set-aside'));
+  t.match(await failure(), new RegExp(`the package ${engine} is not installed.* "npm install ${engine}@${version.replaceAll('.', '\\.')}" \\(npm leaves it out with --omit=optional\\)`));
+  // node_modules of another machine.
+  const foreign = process.arch === 'arm64' ? '@shiftadd/linux-x64' : '@shiftadd/linux-arm64';
+  await cp(installed('@shiftadd/set-aside'), installed(foreign), { recursive: true });
+  t.match(await failure(), new RegExp(`Installed instead: ${foreign}, for another machine`));
+
+  await rm(installed('@shiftadd/wasm'), { recursive: true });
+  const nothing = await node('module', `import { loadModel } from 'shiftadd'; await loadModel(${JSON.stringify(stories)}).catch(({ code, message }) => console.log(code, message));`);
+  t.match(nothing, /^ERR_NO_BACKEND No backend for 'auto'\. cuda: .*; cpu: the same; wasm: the package @shiftadd\/wasm is not installed.*"npm install @shiftadd\/wasm@/);
 });
