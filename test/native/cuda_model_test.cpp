@@ -159,7 +159,7 @@ void test_int8_stories(const Devices& devices) {
   const auto perplexity = [](const Reading& reading) { return std::exp(-reading.mean); };
   tap::note("perplexity f32 %.6f, int8 %.6f; logits differ by %g; %zu of %d greedy tokens are the same", perplexity(f32), perplexity(int8), difference,
             same, count);
-  tap::check(status.ok() && std::fabs(int8.mean - f32.mean) < 0.01, "int8 cache: perplexity of a story within 1 % of the f32 cache");
+  tap::check(status.ok() && std::fabs(int8.mean - f32.mean) < 0.02, "int8 cache: perplexity of a story within 2 % of the f32 cache");
   tap::check(difference > 0 && difference < 0.05, "int8 cache: its logits are near");
   tap::check(same >= 10, "int8 cache: a story is told");
   constexpr size_t kLines = StoriesModel::kContext * StoriesModel::kKvHeads;
