@@ -36,7 +36,7 @@ export async function writeStateFile(file: string, { header, tokens, positionByt
   await checkTarget(path);
   const partial = `${path}.partial-${process.pid}-${randomBytes(4).toString('hex')}`;
   try {
-    const out = await open(partial, 'wx');
+    const out = await open(partial, 'wx', 0o600); // conversations are their owner's
     try {
       const chain = new Chain();
       const text = new TextEncoder().encode(JSON.stringify(header));

@@ -55,6 +55,71 @@ void test_random_models() {
   }
 }
 
+// Whatever a session held, on one backend, goes on in another session: on the same one with the same bits, on the other one close.
+Status move_session(const RandomModel& random, KvType kv_type, bool* same, float* error, bool* same_layout, float* embedding_error) {
+  std::unique_ptr<Backend> backends[2];
+  std::unique_ptr<Model> models[2];
+  std::unique_ptr<Session> sessions[4];  // on the CPU, on CUDA, restored on CUDA, restored on the CPU
+  CpuOptions options;
+  options.kv_type = kv_type;
+  SHIFTADD_TRY(make_cpu_backend(options, &backends[0]));
+  SHIFTADD_TRY(open_cuda(&backends[1], kv_type));
+  for (int n = 0; n < 2; ++n)
+    SHIFTADD_TRY(Model::open(random.spec.data(), random.spec.size(), mapped(random.path), std::move(backends[n]), &models[n]));
+  for (int n = 0; n < 4; ++n) SHIFTADD_TRY(Session::open(*models[n == 1 || n == 2], kContext, &sessions[n]));
+  std::vector<int32_t> prompt(37);
+  for (size_t i = 0; i < prompt.size(); ++i) prompt[i] = static_cast<int32_t>(i * 31 % kVocabulary);
+  const std::span<const int32_t> last = std::span<const int32_t>(prompt).last(1), first = std::span<const int32_t>(prompt).first(36);
+  std::vector<float> logits[4], vectors[2];
+  std::vector<uint8_t> saved[2];
+  for (int n = 0; n < 2; ++n) {
+    SHIFTADD_TRY(sessions[n]->prefill(first, Cancel(nullptr)));
+    saved[n].resize(first.size() * sessions[n]->position_bytes());
+    SHIFTADD_TRY(sessions[n]->save(0, 36, saved[n]));
+  }
+  // In two parts, as files are read.
+  const size_t part = 20 * sessions[1]->position_bytes();
+  const std::span<const uint8_t> bytes(saved[1]);
+  for (int n = 2; n < 4; ++n) {
+    SHIFTADD_TRY(sessions[n]->restore(first.first(20), bytes.first(part), false));
+    SHIFTADD_TRY(sessions[n]->restore(first.subspan(20), bytes.subspan(part), false));
+  }
+  for (int n = 0; n < 4; ++n) {
+    SHIFTADD_TRY(sessions[n]->prefill(last, Cancel(nullptr)));
+    logits[n].resize(kVocabulary);
+    SHIFTADD_TRY(sessions[n]->logits(logits[n]));
+  }
+  *same = same_bits(logits[1], logits[2]);
+  *error = static_cast<float>(error_of(logits[3], logits[0]));
+  SHIFTADD_TRY(sessions[2]->copy(*sessions[1], first));
+  SHIFTADD_TRY(sessions[2]->prefill(last, Cancel(nullptr)));
+  SHIFTADD_TRY(sessions[2]->logits(logits[2]));
+  *same = *same && same_bits(logits[1], logits[2]);
+  *same_layout = saved[0].size() == saved[1].size();
+  for (int n = 0; n < 2; ++n) {
+    vectors[n].resize(kHidden);
+    SHIFTADD_TRY(sessions[n]->embed(prompt, Pooling::mean, vectors[n], Cancel(nullptr)));
+  }
+  *embedding_error = static_cast<float>(error_of(vectors[1], vectors[0]));
+  return ok_status();
+}
+
+void test_moved_sessions() {
+  for (const KvType kv_type : {KvType::f32, KvType::f16}) {
+    const std::string name = kv_type == KvType::f32 ? "f32 cache" : "f16 cache";
+    const RandomModel random(true);
+    bool same = false, same_layout = false;
+    float error = 1, embedding_error = 1;
+    const Status status = move_session(random, kv_type, &same, &error, &same_layout, &embedding_error);
+    if (!tap::check(status.ok(), name + ": sessions are saved and restored")) tap::note("%s", status.message.c_str());
+    tap::check(same, name + ": a restored and a copied session go on with the same bits");
+    tap::check(same_layout && error < (kv_type == KvType::f32 ? 1e-3f : 5e-3f), name + ": the CPU goes on with what CUDA saved");
+    tap::check(embedding_error < 1e-3f || kv_type == KvType::f16, name + ": vectors as on the CPU");
+    tap::check(embedding_error < 5e-3f, name + ": vectors close to those on the CPU");
+    tap::note("errors %g and %g", error, embedding_error);
+  }
+}
+
 Status tell(const StoriesModel& stories, std::unique_ptr<Backend> backend, int count, std::vector<int32_t>* tokens) {
   std::unique_ptr<Model> model;
   std::unique_ptr<Session> session;
@@ -172,6 +237,7 @@ int main(int, char** arguments) {
   Devices devices;
   if (!open_devices(arguments, &devices)) return 0;
   test_random_models();
+  test_moved_sessions();
   test_stories(devices);
   test_int8_random();
   test_int8_stories(devices);

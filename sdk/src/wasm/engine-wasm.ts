@@ -311,6 +311,7 @@ class WasmSession implements EngineSession {
   copy(from: EngineSession, tokens: Int32Array): Promise<void> {
     return this.queue(async () => {
       const other = from as WasmSession;
+      if (other === this) throw engineError('invalid_argument', 'a session copies another one of the same model');
       if (other.instance !== this.instance) throw engineError('invalid_argument', 'the session belongs to another model');
       other.checkIdle();
       this.instance.call((glue) => glue.copy_session(this.handle, other.handle, tokens));
