@@ -3,23 +3,33 @@
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { build, transform } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url))); // not of setup.mjs, which waits for this module where it is the main program
 
 const common = { bundle: true, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
 
+/** What package.json exports, and the worker. */
+const entries = ['index', 'server/index', 'ai-sdk/index', 'devices/recorder-worker'];
+
 /** Writes `esm` and `cjs` into `folder`, from what tsc made of sdk/src in `modules`. */
 export async function bundleSdk(modules, folder) {
-  const worker = join(modules, 'devices', 'recorder-worker.js');
-  const index = join(modules, 'index.js');
-  await Promise.all([
-    // Shared chunks lie beside index.js: a worker's place is seen from there (module-place.js).
-    build({ ...common, entryPoints: [index, join(modules, 'cli', 'main.js'), worker], outbase: modules, outdir: join(folder, 'esm'), format: 'esm', splitting: true, chunkNames: '[name]-[hash]' }),
-    build({ ...common, entryPoints: [index, worker], outbase: modules, outdir: join(folder, 'cjs'), format: 'cjs', plugins: [commonJsTwin] }),
+  const files = (names) => names.map((name) => join(modules, `${name}.js`));
+  // Entries share chunks, so that a model of one is a model of the others too. Chunks lie beside index.js: a worker's place is
+  // seen from there (module-place.js).
+  const split = { ...common, outbase: modules, format: 'esm', splitting: true, chunkNames: '[name]-[hash]' };
+  const [, twins] = await Promise.all([
+    build({ ...split, entryPoints: files([...entries, 'cli/main']), outdir: join(folder, 'esm') }),
+    build({ ...split, entryPoints: files(entries), outdir: join(folder, 'cjs'), plugins: [commonJsTwin], write: false }),
   ]);
+  // esbuild splits ES modules alone: each file becomes CommonJS by itself.
+  for (const { path, text } of twins.outputFiles) {
+    const { code } = await transform(text, { format: 'cjs', platform: 'node', target: common.target });
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, code);
+  }
   for (const format of ['esm', 'cjs']) {
-    copyDeclarations(modules, 'index.d.ts', join(folder, format));
+    for (const entry of entries.filter((name) => name.endsWith('index'))) copyDeclarations(modules, `${entry}.d.ts`, join(folder, format));
   }
   writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
 }
