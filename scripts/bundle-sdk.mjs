@@ -7,7 +7,8 @@ import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url))); // not of setup.mjs, which waits for this module where it is the main program
 
-const common = { bundle: true, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
+// Names stay, for stack traces.
+const common = { bundle: true, minifyWhitespace: true, minifySyntax: true, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
 
 /** Writes `esm` and `cjs` into `folder`, from what tsc made of sdk/src in `modules`. */
 export async function bundleSdk(modules, folder) {
