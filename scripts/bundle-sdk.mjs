@@ -1,14 +1,14 @@
 // Bundles the compiled modules of the SDK and the command line into few files, because a program that starts reads one
 // file faster than two hundred. The worker of the energy meters stays a file of its own, and every command a chunk.
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url))); // not of setup.mjs, which waits for this module where it is the main program
 
-// Names stay, for stack traces.
-const common = { bundle: true, minifyWhitespace: true, minifySyntax: true, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
+// Names and short lines stay, for stack traces.
+const common = { bundle: true, minifyWhitespace: true, minifySyntax: true, lineLimit: 120, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
 
 /** Writes `esm` and `cjs` into `folder`, from what tsc made of sdk/src in `modules`. */
 export async function bundleSdk(modules, folder) {
@@ -20,6 +20,7 @@ export async function bundleSdk(modules, folder) {
     build({ ...common, entryPoints: [index, worker], outbase: modules, outdir: join(folder, 'cjs'), format: 'cjs', plugins: [commonJsTwin] }),
   ]);
   for (const format of ['esm', 'cjs']) {
+    keepImportsForRunTime(join(folder, format));
     copyDeclarations(modules, 'index.d.ts', join(folder, format));
   }
   writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
@@ -32,6 +33,17 @@ const commonJsTwin = {
     bundle.onResolve({ filter: /\/module-place\.js$/ }, () => ({ path: join(root, 'sdk', 'src', 'module-place.cjs') }));
   },
 };
+
+/** What is imported by its path is in no bundle. The comment that tells webpack so does not outlive the removal of blanks. */
+function keepImportsForRunTime(folder) {
+  let found = 0;
+  for (const name of readdirSync(folder).filter((name) => name.endsWith('.js'))) {
+    const code = readFileSync(join(folder, name), 'utf8');
+    const marked = code.replace(/import\(\s*(?=pathToFileURL)/g, () => (found++, 'import(/* webpackIgnore: true */'));
+    if (marked !== code) writeFileSync(join(folder, name), marked);
+  }
+  if (found !== 1) throw new Error(`${folder} has ${found} imports by path; bundle-sdk.mjs expects the one of module-place.js`);
+}
 
 /** Copies the declarations that the public ones, `first`, lead to. */
 export function copyDeclarations(from, first, to) {
