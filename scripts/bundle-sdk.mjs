@@ -1,13 +1,15 @@
 // Bundles the compiled modules of the SDK and the command line into few files, because a program that starts reads one
 // file faster than two hundred. The worker of the energy meters stays a file of its own, and every command a chunk.
-import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, transform } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url))); // not of setup.mjs, which waits for this module where it is the main program
 
-const common = { bundle: true, platform: 'node', target: 'node20.19', packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
+// Names and short lines stay, for stack traces.
+const output = { minifyWhitespace: true, minifySyntax: true, lineLimit: 120, platform: 'node', target: 'node20.19' };
+const common = { ...output, bundle: true, packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
 
 /** What package.json exports, and the worker. */
 const entries = ['index', 'server/index', 'ai-sdk/index', 'devices/recorder-worker'];
@@ -24,11 +26,12 @@ export async function bundleSdk(modules, folder) {
   ]);
   // esbuild splits ES modules alone: each file becomes CommonJS by itself.
   for (const { path, text } of twins.outputFiles) {
-    const { code } = await transform(text, { format: 'cjs', platform: 'node', target: common.target });
+    const { code } = await transform(text, { ...output, format: 'cjs' });
     mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, code);
   }
   for (const format of ['esm', 'cjs']) {
+    keepImportsForRunTime(join(folder, format));
     for (const entry of entries.filter((name) => name.endsWith('index'))) copyDeclarations(modules, `${entry}.d.ts`, join(folder, format));
   }
   writeFileSync(join(folder, 'cjs', 'package.json'), '{ "type": "commonjs" }\n');
@@ -41,6 +44,17 @@ const commonJsTwin = {
     bundle.onResolve({ filter: /\/module-place\.js$/ }, () => ({ path: join(root, 'sdk', 'src', 'module-place.cjs') }));
   },
 };
+
+/** What is imported by its path is in no bundle. The comment that tells webpack so does not outlive the removal of blanks. */
+function keepImportsForRunTime(folder) {
+  let found = 0;
+  for (const name of readdirSync(folder).filter((name) => name.endsWith('.js'))) {
+    const code = readFileSync(join(folder, name), 'utf8');
+    const marked = code.replace(/import\(\s*(?=pathToFileURL)/g, () => (found++, 'import(/* webpackIgnore: true */'));
+    if (marked !== code) writeFileSync(join(folder, name), marked);
+  }
+  if (found !== 1) throw new Error(`${folder} has ${found} imports by path; bundle-sdk.mjs expects the one of module-place.js`);
+}
 
 /** Copies the declarations that the public ones, `first`, lead to. */
 export function copyDeclarations(from, first, to) {

@@ -2,7 +2,7 @@
 // the reasons of those that it cannot build. `npm publish build/packages/<file>` publishes one.
 import { spawnSync } from 'node:child_process';
 import { cpSync, copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { engineManifest, enginePackages, glibcFloor, mainManifest, wasmManifest } from './engine-packages.mjs';
 import { StepError, runStep } from './run-step.mjs';
 import { root, runScript, setUp } from './setup.mjs';
@@ -55,8 +55,14 @@ function missingFor({ name, built, cuda, files }) {
   if (built === 'host' && platform !== host) return `needs a ${platform} machine, this one is ${host} (.github/workflows/packages.yml)`;
   if (built === 'arm64' && !existsSync(join(root, files[0]))) return `needs ${arm64Compiler} (Debian: apt-get install g++-aarch64-linux-gnu)`;
   const lacking = files.find((file) => !existsSync(join(root, file)));
-  if (cuda && lacking) return 'the build has no CUDA backend: no compiler of its kernels was found (docs/cuda.md)';
+  if (cuda && (lacking || !hasCudaTarget(dirname(join(root, files[0]))))) return 'the build has no CUDA backend: no compiler of its kernels was found (docs/cuda.md)';
   return lacking ? `${lacking} is missing` : null;
+}
+
+/** The CUDA library of an earlier configuration may still lie there. */
+function hasCudaTarget(folder) {
+  const build = basename(folder) === 'Release' ? dirname(folder) : folder;
+  return ['build.ninja', join('CMakeFiles', 'Makefile2')].some((name) => existsSync(join(build, name)) && readFileSync(join(build, name), 'utf8').includes('shiftadd_cuda.dir'));
 }
 
 function freshFolder(name) {

@@ -2,4 +2,4 @@
 const { pathToFileURL } = require('node:url');
 
 exports.moduleFolder = __dirname;
-exports.importFile = (path, query = '') => import(pathToFileURL(path).href + query);
+exports.importFile = (path, query = '') => import(/* webpackIgnore: true */ pathToFileURL(path).href + query);

@@ -7,4 +7,4 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const file = import.meta.url ? fileURLToPath(import.meta.url) : typeof __filename === 'string' ? __filename : process.argv[1] ?? '.';
 
 export const moduleFolder = dirname(file);
-export const importFile = (path, query = '') => import(pathToFileURL(path).href + query);
+export const importFile = (path, query = '') => import(/* webpackIgnore: true */ pathToFileURL(path).href + query);

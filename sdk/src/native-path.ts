@@ -3,7 +3,7 @@
  * the package of this platform with CUDA, the one without.
  */
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import Module from 'node:module'; // whole, because webpack replaces createRequire where it is imported by name
 import { join, resolve } from 'node:path';
 import { packageRoot } from './package-root.js';
 
@@ -51,27 +51,8 @@ export function installedEnginePackages(): string[] {
 
 /** The main file of a package, as the shiftadd package sees it; null where there is none. */
 export function packagedFile(name: string): string | null {
-  const require = createRequire(join(packageRoot(), 'package.json'));
   try {
-    // The names are spelled out for tools that follow them and copy what a program needs.
-    switch (name) {
-      case '@shiftadd/linux-x64':
-        return require.resolve('@shiftadd/linux-x64');
-      case '@shiftadd/linux-x64-cuda':
-        return require.resolve('@shiftadd/linux-x64-cuda');
-      case '@shiftadd/linux-arm64':
-        return require.resolve('@shiftadd/linux-arm64');
-      case '@shiftadd/linux-arm64-cuda':
-        return require.resolve('@shiftadd/linux-arm64-cuda');
-      case '@shiftadd/darwin-arm64':
-        return require.resolve('@shiftadd/darwin-arm64');
-      case '@shiftadd/win32-x64':
-        return require.resolve('@shiftadd/win32-x64');
-      case '@shiftadd/wasm':
-        return require.resolve('@shiftadd/wasm');
-      default:
-        return null;
-    }
+    return Module.createRequire(join(packageRoot(), 'package.json')).resolve(name);
   } catch {
     return null;
   }

@@ -1,5 +1,5 @@
 /** Finds the folder of a model: a path, a file URL, or the name of an embedded model package. */
-import { createRequire } from 'node:module';
+import Module from 'node:module'; // as in native-path.ts
 import { stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -69,7 +69,7 @@ async function isFile(path: string): Promise<boolean> {
 
 function findPackage(name: string, from: string): string | null {
   try {
-    return dirname(createRequire(join(from, 'package.json')).resolve(`${name}/package.json`));
+    return dirname(Module.createRequire(join(from, 'package.json')).resolve(`${name}/package.json`));
   } catch {
     return null;
   }
