@@ -35,7 +35,7 @@ export function checkMemory(
 /** ERR_NO_BACKEND for a KV cache that this backend does not have. */
 export function checkKvCache(kvCache: KvType, backend: BackendName): void {
   if (kvCache !== 'int8' || backend === 'cuda') return;
-  throw new ShiftAddError('ERR_NO_BACKEND', `An int8 KV cache (kvCache, --kv-cache) needs the backend cuda; this is ${backend}, where f16 is the smallest.`);
+  throw new ShiftAddError('ERR_NO_BACKEND', `An int8 KV cache (kvCache) needs the backend cuda; this is ${backend}, where f16 is the smallest.`);
 }
 
 function size(bytes: number): string {
