@@ -135,6 +135,15 @@ function refuseUnused(folder: ModelFolder, family: FamilySpec): void {
   }
 }
 
+/**
+ * Whether, in exact precision, a position of a prompt has the same bits however many are computed with it: products of packed matrices
+ * have. Of an embedding a row is read, and the head reads one position.
+ */
+export function hasSameBits(tensors: readonly ModelTensor[]): boolean {
+  const outside: readonly number[] = [Role.embedding, Role.positionEmbedding, Role.head];
+  return tensors.every(({ wanted, packed }) => packed !== null || wanted.shape.length === 1 || outside.includes(wanted.role));
+}
+
 function tensorFields({ wanted, dense, part, packed }: ModelTensor): number[] {
   const [rows, columns] = [wanted.shape[0]!, wanted.shape[1] ?? 1];
   if (dense !== null) {

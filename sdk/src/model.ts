@@ -11,7 +11,6 @@ import { embedTexts, type EmbedOptions, type EmbedResult } from './embed.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import type { EnergyRecorder } from './devices/energy-meter.js';
-import { Role } from './families/family.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkFormOptions, schemaForm, withJson } from './structured/form-plan.js';
@@ -21,7 +20,7 @@ import { loadedWeights, type LoadedWeights } from './model-bytes.js';
 import { identifyModel } from './model-identity.js';
 import type { KeptSession, PrefixCacheOptions } from './prefix-cache.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
-import { buildModelSpec, type ModelTensor } from './model-spec.js';
+import { buildModelSpec, hasSameBits } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, prefixCacheRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import type { Run } from './run.js';
@@ -314,7 +313,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     measure,
     nameOf(folder.path),
     family.embeddingSize,
-    hasSameBits(spec.tensors, selected.name, info.precision),
+    selected.name !== 'cuda' && info.precision === 'exact' && hasSameBits(spec.tensors),
     { sessions: prefixCache.sessions!, bytes: prefixCache.bytes! },
     () => identifyModel(folder, spec.numbers),
   );
@@ -343,16 +342,6 @@ async function verify(folder: ModelFolder, { signal, onProgress }: LoadOptions):
 function heldWeights(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, { heapBytes }: EngineModelInfo): LoadedWeights {
   const { mapped, held } = loadedWeights(tensors, backend);
   return { mapped, held: backend === 'wasm' ? held : heapBytes };
-}
-
-/**
- * Whether a position of a prompt has the same bits however many are computed with it: exact products of packed matrices have. Of the
- * embedding a row is read, and the head reads one position.
- */
-function hasSameBits(tensors: ReturnType<typeof buildModelSpec>['tensors'], backend: BackendName, precision: Precision): boolean {
-  const outside: readonly number[] = [Role.embedding, Role.positionEmbedding, Role.head];
-  const isExact = ({ wanted, packed }: ModelTensor): boolean => packed !== null || wanted.shape.length === 1 || outside.includes(wanted.role);
-  return precision === 'exact' && backend !== 'cuda' && tensors.every(isExact);
 }
 
 function kvTypeOf({ kvCache, precision }: Pick<LoadOptions, 'kvCache' | 'precision'>): KvType {

@@ -138,9 +138,9 @@ function resultOf(text: string, tokens: number, finishReason: FinishReason, firs
     text,
     tokens: Array<number>(tokens).fill(1),
     finishReason,
-    usage: { promptTokens: 24, completionTokens: tokens },
+    usage: { promptTokens: 24, cachedPromptTokens: 0, completionTokens: tokens },
     timings: { loadMs: 1, promptMs: 200, firstTokenMs, decodeMs: tokens * 25, promptTokensPerSecond: 120, tokensPerSecond: 40 },
-    memory: { weightsBytes: 62_000_000, mappedBytes: 0, gpuBytes: null, wasmMemoryBytes: 128_000_000, kvCacheBytes: 1e6, scratchBytes: 1e6, peakRssBytes: 0, growth: null },
+    memory: { weightsBytes: 62_000_000, mappedBytes: 0, gpuBytes: null, wasmMemoryBytes: 128_000_000, kvCacheBytes: 1e6, scratchBytes: 1e6, prefixCacheBytes: 0, peakRssBytes: 0, growth: null },
     energy: noEnergy,
     backend: backend as GenerationResult['backend'],
   };
