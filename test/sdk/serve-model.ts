@@ -22,7 +22,7 @@ export async function serveStories(t: any, model: Model, options: ServeOptions =
 }
 
 export async function post(server: Server, path: string, body: unknown, init: RequestInit = {}): Promise<Response> {
-  return fetch(`${server.url}${path}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: typeof body === 'string' || body instanceof Uint8Array ? (body as BodyInit) : JSON.stringify(body), ...init });
+  return fetch(`${server.url}${path}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: typeof body === 'string' || body instanceof Uint8Array ? (body as string) : JSON.stringify(body), ...init });
 }
 
 /** A value of /metrics. */
@@ -38,7 +38,7 @@ export interface RawAnswer {
 
 export function connect(server: Server): Socket {
   const { hostname, port } = new URL(server.url);
-  const socket = createConnection(Number(port), hostname);
+  const socket = createConnection(Number(port), hostname.replace(/[[\]]/g, ''));
   socket.on('error', () => undefined);
   return socket;
 }

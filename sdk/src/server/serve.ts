@@ -9,7 +9,7 @@ import { packageVersion } from '../package-version.js';
 import { makeApp } from './app.js';
 import { BusyEnergy } from './busy-energy.js';
 import type { Departure } from './departure.js';
-import { HttpError } from './http-error.js';
+import { HttpError, toHttpError } from './http-error.js';
 import { Metrics } from './metrics.js';
 import { serveRules } from './serve-options.js';
 import { Slots, stopping } from './slots.js';
@@ -85,7 +85,12 @@ export async function serve(model: Model, options?: ServeOptions): Promise<Serve
     onError: (error) => checked.onError?.(error),
     departures,
   });
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, hostname: 'localhost' });
+  const errorHandler = (error: unknown): Response => {
+    if ((error as Error).name === 'RequestError') return new HttpError(400, 'The address or the Host header is not valid.', { code: 'invalid_url' }).response();
+    checked.onError?.(error);
+    return toHttpError(error).response();
+  };
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, hostname: 'localhost', errorHandler });
   const server = makeHttpServer(checked.requestTimeoutMs!, (incoming, outgoing) => void listener(incoming, outgoing));
   await listen(server, checked.port!, checked.host!);
 
@@ -123,7 +128,8 @@ function makeHttpServer(requestTimeoutMs: number, listener: (incoming: IncomingM
   server.maxConnections = mostConnections;
   const answering = new WeakMap<object, ServerResponse>();
   const refuse = (outgoing: ServerResponse, error: HttpError): void => {
-    outgoing.writeHead(error.status, { 'Content-Type': 'application/json', Connection: 'close' }).end(JSON.stringify(error.body()));
+    const body = JSON.stringify(error.body());
+    outgoing.writeHead(error.status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), Connection: 'close' }).end(body);
   };
   server.on('request', (incoming, outgoing) => {
     answering.set(incoming.socket, outgoing);
