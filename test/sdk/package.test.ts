@@ -40,7 +40,7 @@ t.test('it carries what it needs and nothing else', async (t) => {
   t.strictSame((await readdir(join(installed, 'dist', 'browser'))).filter((name) => !name.startsWith('.')).sort(), ['THIRD-PARTY.txt', 'index.js', ...modules.map((name) => `${name}_bg.wasm`), 'types', 'worker.js'].sort());
   const { scripts = {}, dependencies } = JSON.parse(await readFile(join(installed, 'package.json'), 'utf8'));
   for (const name of ['preinstall', 'install', 'postinstall', 'prepare']) t.notOk(name in scripts, `no ${name} script`);
-  t.strictSame(Object.keys(dependencies), ['@huggingface/jinja', '@huggingface/tokenizers']);
+  t.strictSame(Object.keys(dependencies), ['@hono/node-server', '@huggingface/jinja', '@huggingface/tokenizers', 'hono']);
 });
 
 const generate = `
@@ -65,6 +65,17 @@ t.test('as CommonJS', async (t) => {
   t.equal(await node('commonjs', code), ', there was a little girl named Lily. She');
 });
 
+t.test('its server, in both formats', async (t) => {
+  const health = `
+    const model = await loadModel(${JSON.stringify(stories)});
+    const server = await serve(model, { port: 0 });
+    console.log((await (await fetch(server.url + '/health')).json()).status);
+    await server.close();
+    await model.close();`;
+  t.equal(await node('module', `import { loadModel } from 'shiftadd'; import { serve } from 'shiftadd/server'; ${health}`), 'ok');
+  t.equal(await node('commonjs', `const { loadModel } = require('shiftadd'); const { serve } = require('shiftadd/server'); (async () => { ${health} })();`), 'ok');
+});
+
 t.test('its boards, in both formats', async (t) => {
   t.equal(await node('module', `import { boardProfile } from 'shiftadd'; console.log(boardProfile('raspberry-pi-5').name);`), 'Raspberry Pi 5');
   t.equal(await node('commonjs', `const { boardProfile } = require('shiftadd'); console.log(boardProfile('raspberry-pi-5').name);`), 'Raspberry Pi 5');
@@ -74,7 +85,9 @@ t.test('its types', async (t) => {
   const compiler = join(packageRoot(), 'node_modules', 'typescript', 'bin', 'tsc');
   const compile = (file: string) =>
     run(process.execPath, [compiler, '--noEmit', '--strict', '--target', 'es2023', '--module', 'nodenext', file], { cwd: project });
-  const code = `import { loadModel, type Run } from 'shiftadd'; export const run: Promise<Run> = loadModel().then((model) => model.generate('a'));`;
+  const code = `import { loadModel, type Run } from 'shiftadd'; import { serve, type Server } from 'shiftadd/server';
+    export const run: Promise<Run> = loadModel().then((model) => model.generate('a'));
+    export const server: Promise<Server> = loadModel().then((model) => serve(model));`;
   for (const file of ['check.mts', 'check.cts']) {
     await writeFile(join(project, file), code);
     await t.resolves(compile(file), file);

@@ -11,7 +11,7 @@ const path = '/v1/chat/completions';
 const send = (body: unknown, more: Record<string, string> = {}, route = path): Promise<Response> => post(server, route, body, { headers: { ...headers, ...more } });
 
 function checkError(t: any, status: number, body: string, what: string): void {
-  t.ok(status >= 400 && status < 500, `${what}: ${status}`);
+  if (status < 400 || status >= 500) t.fail(`${what}: ${status}`);
   let error: any;
   try {
     ({ error } = JSON.parse(body));

@@ -2,6 +2,7 @@
 import OpenAI from 'openai';
 import t from 'tap';
 import { canEmbed } from '../../sdk/src/server/embeddings.js';
+import { HeldCalls } from '../../sdk/src/server/held-calls.js';
 import { loadStories, post, serveStories, strictEvents } from './serve-model.js';
 
 const model = await loadStories(t);
@@ -240,4 +241,25 @@ t.test('an abort ends the work', async (t) => {
     t.equal((error as Error).name, 'Error');
   }
   t.ok(chunks < 50, `${chunks} chunks`);
+});
+
+t.test('streamed text has no marks of calls', (t) => {
+  /** What is shown of an answer that comes in pieces of `size` characters, and what the result then has to add. */
+  const shown = (template: string | null, answer: string, size: number, demanded = false, text = answer, special = ''): string => {
+    const held = new HeldCalls(template, demanded, (tokens) => (tokens[0] === 1 ? special : ''));
+    let all = special === '' ? '' : held.push('', [1]);
+    for (let at = 0; at < answer.length; at += size) all += held.push(answer.slice(at, at + size), []);
+    return all + held.rest(text);
+  };
+  const hermes = "{{ tools }}<tool_call>";
+  for (const size of [1, 3, 7, 100]) {
+    t.equal(shown(hermes, 'Let me see.\n<tool_call>\n{"name":"f"}\n</tool_call>', size, false, 'Let me see.'), 'Let me see.');
+    t.equal(shown(hermes, 'a < b, a <tool or <tools', size), 'a < b, a <tool or <tools');
+    t.equal(shown(hermes, '<tool_call> is how', size), '<tool_call> is how', 'what only looks like a call comes at the end');
+    t.equal(shown('{{ tools }}[TOOL_CALLS]', '[{"name":"f"}]', size, false, '', '[TOOL_CALLS]'), '', 'an opener that is a special token');
+    t.equal(shown('{{ tools }} "parameters" ipython', '{"name":"f"}', size, false, ''), '');
+    t.equal(shown('{{ tools }} "parameters" ipython', 'Hello {you}', size), 'Hello {you}');
+    t.equal(shown(null, '{"a":1}', size, true, ''), '', 'a demanded call');
+  }
+  t.end();
 });

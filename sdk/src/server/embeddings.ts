@@ -5,7 +5,7 @@ import type { EmbeddingRequest } from './request-fields.js';
 
 /** What a model with embeddings has. */
 interface Embedder {
-  embed(texts: string[], options: { pooling: 'mean' | 'last' | 'cls'; normalize: boolean; signal: AbortSignal }): Promise<ArrayLike<ArrayLike<number>> | { embeddings: ArrayLike<ArrayLike<number>> }>;
+  embed(texts: string[], options: { pooling: 'mean' | 'last' | 'cls'; normalize: boolean; signal: AbortSignal }): Promise<{ vectors: readonly Float32Array[]; usage: { promptTokens: number } }>;
 }
 
 export function canEmbed(model: object): model is Embedder {
@@ -16,19 +16,17 @@ export function canEmbed(model: object): model is Embedder {
 export async function embeddingBody({ model, name }: Served, request: EmbeddingRequest, signal: AbortSignal): Promise<object> {
   if (!canEmbed(model)) throw new HttpError(501, 'This version has no embeddings.', { code: 'no_embeddings' });
   const texts = typeof request.input === 'string' ? [request.input] : request.input;
-  const given = await (model as Embedder).embed(texts, { pooling: request.pooling ?? 'mean', normalize: request.normalize ?? true, signal });
-  const vectors = Array.from('embeddings' in given ? given.embeddings : given);
-  const tokens = texts.reduce((sum, text) => sum + model.tokenizer.encode(text).length, 0);
+  const { vectors, usage } = await (model as Embedder).embed(texts, { pooling: request.pooling ?? 'mean', normalize: request.normalize ?? true, signal });
   return {
     object: 'list',
-    data: vectors.map((vector, index) => ({ object: 'embedding', index, embedding: request.encoding_format === 'base64' ? base64(vector) : Array.from(vector) })),
+    data: vectors.map((vector, index) => ({ object: 'embedding', index, embedding: request.encoding_format === 'base64' ? base64(vector) : [...vector] })),
     model: name,
-    usage: { prompt_tokens: tokens, total_tokens: tokens },
+    usage: { prompt_tokens: usage.promptTokens, total_tokens: usage.promptTokens },
   };
 }
 
 /** 32-bit floats, the lowest byte first, on every machine. */
-function base64(vector: ArrayLike<number>): string {
+function base64(vector: Float32Array): string {
   const bytes = Buffer.alloc(4 * vector.length);
   for (let i = 0; i < vector.length; i++) bytes.writeFloatLE(vector[i]!, 4 * i);
   return bytes.toString('base64');
