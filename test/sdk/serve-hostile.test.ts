@@ -40,7 +40,7 @@ t.test('values of wrong types in every field of the OpenAPI document', async (t)
   const ask = async (route: string, body: unknown, what: string): Promise<void> => {
     const response = await send(body, {}, route);
     const text = await response.text();
-    if (response.status === 200 || response.status === 501) return;
+    if (response.status === 200) return;
     refused++;
     checkError(t, response.status, text, what);
   };

@@ -12,9 +12,9 @@ export function canEmbed(model: object): model is Embedder {
   return typeof (model as Partial<Embedder>).embed === 'function';
 }
 
-/** 501 for a model without embeddings. */
+/** 400 for a model without embeddings. */
 export async function embeddingBody({ model, name }: Served, request: EmbeddingRequest, signal: AbortSignal): Promise<object> {
-  if (!canEmbed(model)) throw new HttpError(501, 'This version has no embeddings.', { code: 'no_embeddings' });
+  if (!canEmbed(model)) throw new HttpError(400, 'This model has no embeddings.', { param: 'model', code: 'no_embeddings' });
   const texts = typeof request.input === 'string' ? [request.input] : request.input;
   const { vectors, usage } = await (model as Embedder).embed(texts, { pooling: request.pooling ?? 'mean', normalize: request.normalize ?? true, signal });
   return {
