@@ -1,16 +1,16 @@
 // The small story model with a chat template, served in this process.
 import { createConnection, type Socket } from 'node:net';
-import type { Model } from '../../sdk/src/index.js';
+import type { LoadOptions, Model } from '../../sdk/src/index.js';
 import { loadModel } from '../../sdk/src/index.js';
 import { serve, type ServeOptions, type Server } from '../../sdk/src/server/index.js';
 import { copyOf, editJson, join, stories } from './fixtures.js';
 
 const template = "{% for m in messages %}{{ m.role + ': ' + (m.content or '') + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
 
-export async function loadStories(t: any, chatTemplate = template): Promise<Model> {
+export async function loadStories(t: any, chatTemplate = template, options: LoadOptions = {}): Promise<Model> {
   const folder = await copyOf(t, stories);
   await editJson(join(folder, 'tokenizer_config.json'), (config) => (config.chat_template = chatTemplate));
-  const model = await loadModel(folder);
+  const model = await loadModel(folder, options);
   t.teardown(() => model.close());
   return model;
 }

@@ -1,9 +1,10 @@
 // The server as the official openai client sees it: chat, completions, streams, usage, tools, schemas, content parts, errors.
 import OpenAI from 'openai';
 import t from 'tap';
+import type { EnergyRecorder } from '../../sdk/src/index.js';
 import { canEmbed } from '../../sdk/src/server/embeddings.js';
 import { HeldCalls } from '../../sdk/src/server/held-calls.js';
-import { loadStories, post, serveStories, strictEvents } from './serve-model.js';
+import { loadStories, metric, post, serveStories, strictEvents, until } from './serve-model.js';
 
 const model = await loadStories(t);
 const server = await serveStories(t, model);
@@ -229,6 +230,35 @@ t.test('embeddings', async (t) => {
   t.ok(packed.data[1]!.embedding.every((x, i) => Math.abs(x - floats.data[1]!.embedding[i]!) < 1e-6));
   t.ok(floats.usage.prompt_tokens > 0);
   return undefined;
+});
+
+t.test('messages that the chat template refuses', async (t) => {
+  const strict = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}";
+  const other = await serveStories(t, await loadStories(t, strict));
+  const [system, user] = [{ role: 'system', content: 'S' }, { role: 'user', content: 'Hi' }];
+  for (const [turns, sentence] of [[[system, user], /System role not supported/], [[user, user], /Roles must alternate/], [[system], /System role/], [[], /messages/]] as const)
+    for (const stream of [false, true]) {
+      const response = await post(other, '/v1/chat/completions', { messages: turns, stream, max_tokens: 1 });
+      t.equal(response.status, 400);
+      t.match(((await response.json()) as any).error, { message: sentence, param: 'messages' });
+    }
+  t.equal((await post(other, '/v1/chat/completions', { messages: [user], max_tokens: 1 })).status, 200);
+});
+
+t.test('energy, where there is a meter', async (t) => {
+  const recorder = {
+    meter: { name: 'known', method: 'counter', scope: 'board' },
+    between: async (startMs: number, endMs: number) => ({ joules: (5 * (endMs - startMs)) / 1000, uncertainty: 0, problem: null }),
+    close: async () => undefined,
+  };
+  const metered = await serveStories(t, await loadStories(t, undefined, { measure: recorder as unknown as EnergyRecorder }));
+  const started = performance.now();
+  const { usage } = (await (await post(metered, '/v1/chat/completions', { ...plain, model: null })).json()) as any;
+  const most = (5 * (performance.now() - started)) / 1000;
+  t.ok(usage.joules > 0 && usage.joules <= most, `${usage.joules} J of at most ${most} J`);
+  t.ok(await until(async () => (await metric(metered, 'shiftadd_joules_total')) > 0, 2000));
+  const total = await metric(metered, 'shiftadd_joules_total');
+  t.ok(total >= usage.joules && total <= (5 * (performance.now() - started)) / 1000, `${total} J in all`);
 });
 
 t.test('an abort ends the work', async (t) => {

@@ -58,6 +58,7 @@ export async function serve(model: Model, options?: ServeOptions): Promise<Serve
   if (core === undefined) throw new TypeError(`Expected a model for model but received ${show(model)}`);
   core.checkOpen();
   const checked = readOptions<ServeOptions>(serveRules, options, 'serve');
+  if (checked.apiKey === '') throw new TypeError("Expected a key for apiKey but received ''");
   const version = packageVersion();
   const { name: backend, isa } = model.backend;
   const slots = new Slots(checked.parallel!, checked.queue!);
