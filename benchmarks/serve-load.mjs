@@ -1,5 +1,5 @@
 // Loads `shiftadd serve` with clients of all kinds, then has many leave, then kills it. Prints a JSON document.
-//   node benchmarks/serve-load.mjs [--minutes 10] [--clients 32] [--leaving 1000] [--model folder] [--parallel 4] [--queue 16]
+//   node benchmarks/serve-load.mjs [--minutes 10] [--clients 32] [--leaving 1000] [--model folder] [--parallel 4] [--queue 16] [--long 20]
 import { spawn } from 'node:child_process';
 import { createConnection } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -15,6 +15,7 @@ const { values } = parseArgs({
     model: { type: 'string' },
     parallel: { type: 'string', default: '4' },
     queue: { type: 'string', default: '16' },
+    long: { type: 'string', default: '20' },
   },
 });
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -72,7 +73,7 @@ async function once() {
     counts.plain++;
   } else if (kind < 0.65) {
     const long = kind > 0.55;
-    const response = await post(chat, body(long ? shared.repeat(20) + prompt : prompt, { stream: true, stream_options: { include_usage: true } }));
+    const response = await post(chat, body(long ? shared.repeat(Number(values.long)) + prompt : prompt, { stream: true, stream_options: { include_usage: true } }));
     if (await refused(response)) return;
     const text = await response.text();
     if (response.status !== 200 || !text.endsWith('data: [DONE]\n\n') || !text.includes('"finish_reason":"') || !text.includes('"choices":[],"usage"')) throw new Error(`stream: ${response.status} ${text.slice(-300)}`);
@@ -93,7 +94,7 @@ async function once() {
     const controller = new AbortController();
     setTimeout(() => controller.abort(), Math.random() * 1500);
     try {
-      const response = await post(chat, body(kind < 0.9 ? prompt : shared.repeat(20), { max_tokens: 200, stream: kind < 0.9 }), controller.signal);
+      const response = await post(chat, body(kind < 0.9 ? prompt : shared.repeat(Number(values.long)), { max_tokens: 200, stream: kind < 0.9 }), controller.signal);
       if (await refused(response)) return;
       await response.text();
     } catch (error) {
@@ -141,7 +142,7 @@ let late = 0;
 for (let left = 0; left < Number(values.leaving); left += 8) {
   await Promise.all(
     Array.from({ length: 8 }, async (_, i) => {
-      const text = body(i % 2 === 0 ? shared.repeat(20) : prompts[0], { max_tokens: 200, stream: i % 4 < 2 });
+      const text = body(i % 2 === 0 ? shared.repeat(Number(values.long)) : prompts[0], { max_tokens: 200, stream: i % 4 < 2 });
       const { hostname, port } = new URL(server.url);
       const socket = createConnection(Number(port), hostname);
       socket.on('error', () => undefined);

@@ -52,6 +52,9 @@ export interface Server {
 
 const mostConnections = 1024;
 
+/** Longer than clients keep idle connections: one that is closed while its client sends the next request fails that request. */
+const keepAliveTimeout = 65_000;
+
 /** TypeError and RangeError for wrong options; rejects with the system's error, such as EADDRINUSE. */
 export async function serve(model: Model, options?: ServeOptions): Promise<Server> {
   const core = coreOf(model);
@@ -119,10 +122,10 @@ export async function serve(model: Model, options?: ServeOptions): Promise<Serve
 
 function makeHttpServer(requestTimeoutMs: number, listener: (incoming: IncomingMessage, outgoing: ServerResponse) => void): HttpServer {
   const server = createServer({
-    headersTimeout: Math.min(10_000, requestTimeoutMs),
+    headersTimeout: requestTimeoutMs,
     requestTimeout: requestTimeoutMs,
     connectionsCheckingInterval: Math.min(1000, requestTimeoutMs),
-    keepAliveTimeout: 5000,
+    keepAliveTimeout,
     maxHeaderSize: 16 * 1024,
     requireHostHeader: false,
   });
