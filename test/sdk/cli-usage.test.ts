@@ -2,7 +2,7 @@
 import t from 'tap';
 import { shiftadd } from './cli-process.js';
 
-const commands = ['chat', 'quantize', 'import', 'eval', 'bench', 'inspect', 'devices', 'doctor'];
+const commands = ['chat', 'quantize', 'import', 'eval', 'bench', 'serve', 'inspect', 'devices', 'doctor'];
 
 t.test('help and version', async (t) => {
   const overview = await shiftadd(['--help']);
@@ -33,6 +33,7 @@ t.test('wrong usage exits 2 and names what was wrong', async (t) => {
     [['chat', '--seed=-1'], '--seed expects an integer of at least 0 but received -1'],
     [['chat', '--backend', 'gpu'], "--backend expects one of auto, cpu, cuda, wasm but received 'gpu'"],
     [['chat', '--json=yes'], "--json takes no value but received 'yes'"],
+    [['serve', '--port', '65536'], '--port expects an integer from 0 to 65535 but received 65536'],
     [['chat', 'a', 'b'], "chat does not expect a further argument: 'b'"],
     [['chat', '-x'], 'unknown option -x'],
     [['chat'], 'chat needs --prompt or text on standard input'],

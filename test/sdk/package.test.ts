@@ -54,7 +54,7 @@ t.test('they carry what they need and nothing else', async (t) => {
   t.strictSame((await readdir(join(installed('shiftadd'), 'dist', 'browser'))).sort(), ['THIRD-PARTY.txt', 'index.js', ...modules.map((name) => `${name}_bg.wasm`), 'types', 'worker.js'].sort());
   for (const name of ['shiftadd', engine, '@shiftadd/wasm']) t.notOk('scripts' in JSON.parse(await readFile(join(installed(name), 'package.json'), 'utf8')), `${name} has no scripts`);
   const { dependencies, optionalDependencies, version } = JSON.parse(await readFile(join(installed('shiftadd'), 'package.json'), 'utf8'));
-  t.strictSame(Object.keys(dependencies), ['@huggingface/jinja', '@huggingface/tokenizers']);
+  t.strictSame(Object.keys(dependencies), ['@hono/node-server', '@huggingface/jinja', '@huggingface/tokenizers', 'hono']);
   t.strictSame(optionalDependencies, Object.fromEntries([...enginePackages, '@shiftadd/wasm'].map((name) => [name, version])), 'every package that the loader looks for, in the same version');
   const { os, cpu, libc, main } = JSON.parse(await readFile(join(installed(engine), 'package.json'), 'utf8'));
   t.strictSame({ os, cpu, main }, { os: [process.platform], cpu: [process.arch], main: 'shiftadd.node' });
@@ -78,6 +78,17 @@ t.test('in both formats, on both engines', async (t) => {
   t.equal(await node('commonjs', onWasm(asCommonJs)), `wasm${wanted}`);
 });
 
+t.test('its server, in both formats', async (t) => {
+  const health = `
+    const model = await loadModel(${JSON.stringify(stories)});
+    const server = await serve(model, { port: 0 });
+    console.log((await (await fetch(server.url + '/health')).json()).status);
+    await server.close();
+    await model.close();`;
+  t.equal(await node('module', `import { loadModel } from 'shiftadd'; import { serve } from 'shiftadd/server'; ${health}`), 'ok');
+  t.equal(await node('commonjs', `const { loadModel } = require('shiftadd'); const { serve } = require('shiftadd/server'); (async () => { ${health} })();`), 'ok');
+});
+
 t.test('its boards, in both formats', async (t) => {
   t.equal(await node('module', `import { boardProfile } from 'shiftadd'; console.log(boardProfile('raspberry-pi-5').name);`), 'Raspberry Pi 5');
   t.equal(await node('commonjs', `const { boardProfile } = require('shiftadd'); console.log(boardProfile('raspberry-pi-5').name);`), 'Raspberry Pi 5');
@@ -85,7 +96,9 @@ t.test('its boards, in both formats', async (t) => {
 
 t.test('its types', async (t) => {
   const compiler = join(packageRoot(), 'node_modules', 'typescript', 'bin', 'tsc');
-  const code = `import { loadModel, type Run } from 'shiftadd'; export const run: Promise<Run> = loadModel().then((model) => model.generate('a'));`;
+  const code = `import { loadModel, type Run } from 'shiftadd'; import { serve, type Server } from 'shiftadd/server';
+    export const run: Promise<Run> = loadModel().then((model) => model.generate('a'));
+    export const server: Promise<Server> = loadModel().then((model) => serve(model));`;
   for (const file of ['check.mts', 'check.cts']) await writeFile(join(project, file), code);
   await t.resolves(run(process.execPath, [compiler, '--noEmit', '--strict', '--target', 'es2023', '--module', 'nodenext', 'check.mts', 'check.cts'], { cwd: project }));
 });

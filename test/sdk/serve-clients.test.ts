@@ -5,6 +5,8 @@ import { answersOf, connect, loadStories, metric, post, serveStories, strictEven
 const model = await loadStories(t);
 const chat = '/v1/chat/completions';
 const ask = (content: string, more: object = {}): object => ({ messages: [{ role: 'user', content }], temperature: 0, max_tokens: 8, ...more });
+/** Work that lasts until it is cancelled, or for a good while. */
+const endless = { max_tokens: 400, n: 8, logit_bias: { 2: -100 } };
 const loneText = async (content: string, maxTokens = 8): Promise<string> => model.createChat().send(content, { maxTokens }).text();
 const contentOf = async (response: Response): Promise<string> => ((await response.json()) as any).choices[0].message.content;
 
@@ -13,9 +15,8 @@ t.test('clients that leave', async (t) => {
   const prompt = 'word '.repeat(60);
   const head = (body: string): string => `POST ${chat} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(body)}\r\n\r\n${body}`;
   const idle = async (): Promise<boolean> => (await metric(server, 'shiftadd_running')) === 0 && (await metric(server, 'shiftadd_queue_length')) === 0;
-  const longest = { max_tokens: 400, logit_bias: { 2: -100 } };
   for (let round = 0; round < 50; round++) {
-    const body = JSON.stringify(ask(prompt, { ...longest, stream: round % 2 === 0 }));
+    const body = JSON.stringify(ask(prompt, { ...endless, stream: round % 2 === 0 }));
     const socket = connect(server);
     await new Promise((resolve) => socket.once('connect', resolve));
     switch (round % 5) {
@@ -52,7 +53,7 @@ t.test('clients that leave', async (t) => {
 
 t.test('the queue is bounded, and who left it never starts', async (t) => {
   const server = await serveStories(t, model, { parallel: 1, queue: 2 });
-  const long = ask('Hello', { max_tokens: 400, stream: true, logit_bias: { 2: -100 } });
+  const long = ask('Hello', { ...endless, stream: true });
   const first = new AbortController();
   const running = await post(server, chat, long, { signal: first.signal });
   const left = new AbortController();
@@ -76,7 +77,7 @@ t.test('the queue is bounded, and who left it never starts', async (t) => {
 t.test('a short request is not kept by a long one', async (t) => {
   const server = await serveStories(t, model, { parallel: 2 });
   const order: string[] = [];
-  const long = post(server, chat, ask('word '.repeat(80), { max_tokens: 300, logit_bias: { 2: -100 } })).then(async (response) => {
+  const long = post(server, chat, ask('word '.repeat(30), { ...endless, n: 3 })).then(async (response) => {
     await response.text();
     order.push('long');
   });
@@ -104,7 +105,7 @@ t.test('eight clients, and no text of another', async (t) => {
           t.equal((await post(server, chat, tooLong)).status, 400);
         } else if ((client + round) % 5 === 0) {
           const controller = new AbortController();
-          const request = post(server, chat, ask(prompt, { max_tokens: 100 }), { signal: controller.signal }).then((response) => response.text());
+          const request = post(server, chat, ask(prompt, endless), { signal: controller.signal }).then((response) => response.text());
           setTimeout(() => controller.abort(), 10);
           await request.catch(() => undefined);
         } else if (round % 2 === 0) {
@@ -123,7 +124,7 @@ t.test('eight clients, and no text of another', async (t) => {
 
 t.test('a server that stops finishes what runs and refuses the rest', async (t) => {
   const server = await serveStories(t, model, { parallel: 1, queue: 5 });
-  const running = post(server, chat, ask('Hello', { max_tokens: 60, stream: true, logit_bias: { 2: -100 } }));
+  const running = post(server, chat, ask('Hello', { ...endless, n: 3, stream: true }));
   const response = await running;
   const waiting = post(server, chat, ask('Tom'));
   await until(async () => (await metric(server, 'shiftadd_queue_length')) === 1, 2000);
@@ -136,7 +137,7 @@ t.test('a server that stops finishes what runs and refuses the rest', async (t) 
   await server.close();
 
   const hasty = await serveStories(t, model, { parallel: 1, stopTimeoutMs: 0 });
-  const cut = await post(hasty, chat, ask('Hello', { max_tokens: 400, stream: true, logit_bias: { 2: -100 } }));
+  const cut = await post(hasty, chat, ask('Hello', { ...endless, stream: true }));
   await hasty.close();
   const text = await cut.text();
   t.match(text, /data: \{"error":\{"message":"The server is stopping\."[^\n]*\}\n\n$/, 'a cancelled stream ends with an error and without [DONE]');

@@ -1,16 +1,16 @@
 // The small story model with a chat template, served in this process.
 import { createConnection, type Socket } from 'node:net';
-import type { Model } from '../../sdk/src/index.js';
+import type { LoadOptions, Model } from '../../sdk/src/index.js';
 import { loadModel } from '../../sdk/src/index.js';
 import { serve, type ServeOptions, type Server } from '../../sdk/src/server/index.js';
 import { copyOf, editJson, join, stories } from './fixtures.js';
 
 const template = "{% for m in messages %}{{ m.role + ': ' + (m.content or '') + '\n' }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}";
 
-export async function loadStories(t: any, chatTemplate = template): Promise<Model> {
+export async function loadStories(t: any, chatTemplate = template, options: LoadOptions = {}): Promise<Model> {
   const folder = await copyOf(t, stories);
   await editJson(join(folder, 'tokenizer_config.json'), (config) => (config.chat_template = chatTemplate));
-  const model = await loadModel(folder);
+  const model = await loadModel(folder, options);
   t.teardown(() => model.close());
   return model;
 }
@@ -22,7 +22,7 @@ export async function serveStories(t: any, model: Model, options: ServeOptions =
 }
 
 export async function post(server: Server, path: string, body: unknown, init: RequestInit = {}): Promise<Response> {
-  return fetch(`${server.url}${path}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: typeof body === 'string' || body instanceof Uint8Array ? (body as BodyInit) : JSON.stringify(body), ...init });
+  return fetch(`${server.url}${path}`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: typeof body === 'string' || body instanceof Uint8Array ? (body as string) : JSON.stringify(body), ...init });
 }
 
 /** A value of /metrics. */
@@ -38,7 +38,7 @@ export interface RawAnswer {
 
 export function connect(server: Server): Socket {
   const { hostname, port } = new URL(server.url);
-  const socket = createConnection(Number(port), hostname);
+  const socket = createConnection(Number(port), hostname.replace(/[[\]]/g, ''));
   socket.on('error', () => undefined);
   return socket;
 }

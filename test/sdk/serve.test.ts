@@ -1,7 +1,9 @@
 // The server as the official openai client sees it: chat, completions, streams, usage, tools, schemas, content parts, errors.
 import OpenAI from 'openai';
 import t from 'tap';
-import { loadStories, post, serveStories, strictEvents } from './serve-model.js';
+import type { EnergyRecorder } from '../../sdk/src/index.js';
+import { HeldCalls } from '../../sdk/src/server/held-calls.js';
+import { loadStories, metric, post, serveStories, strictEvents, until } from './serve-model.js';
 
 const model = await loadStories(t);
 const server = await serveStories(t, model);
@@ -9,6 +11,9 @@ const client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetr
 const messages = [{ role: 'user' as const, content: 'Tell me a story' }];
 const plain = { model: 'stories', messages, temperature: 0, max_tokens: 12 };
 const lone = await model.createChat().send('Tell me a story', { maxTokens: 12 }).result();
+
+/** What an error of the client must have. */
+const like = (fields: object): Error => fields as Error;
 
 type Chunk = OpenAI.ChatCompletionChunk & { timings?: object; error?: object };
 
@@ -24,8 +29,8 @@ t.test('models', async (t) => {
   const { data } = await client.models.list();
   t.match(data, [{ id: 'stories', object: 'model', owned_by: 'shiftadd' }]);
   t.equal((await client.models.retrieve('stories')).id, 'stories');
-  await t.rejects(client.models.retrieve('other'), { status: 404, code: 'model_not_found' });
-  await t.rejects(client.chat.completions.create({ ...plain, model: 'gpt-4o' }), { status: 404, param: 'model' });
+  await t.rejects(client.models.retrieve('other'), like({ status: 404, code: 'model_not_found' }));
+  await t.rejects(client.chat.completions.create({ ...plain, model: 'gpt-4o' }), like({ status: 404, param: 'model' }));
 });
 
 t.test('chat', async (t) => {
@@ -112,7 +117,7 @@ t.test('completions', async (t) => {
   let streamed = '';
   for await (const { choices } of stream) streamed += choices[0]!.text;
   t.equal(streamed, expected);
-  await t.rejects(client.completions.create({ model: 'stories', prompt, echo: true }), { status: 400, param: 'echo' });
+  await t.rejects(client.completions.create({ model: 'stories', prompt, echo: true }), like({ status: 400, param: 'echo' }));
 });
 
 t.test('answers that are no UTF-8 are valid JSON', async (t) => {
@@ -133,10 +138,10 @@ t.test('JSON schemas', async (t) => {
   const any = await client.chat.completions.create({ ...plain, max_tokens: 40, response_format: { type: 'json_object' } });
   t.type(JSON.parse(any.choices[0]!.message.content!), 'object');
   const ask = (more: object): Promise<unknown> => client.chat.completions.create({ ...plain, response_format, ...more } as typeof plain);
-  await t.rejects(ask({ stop: 'x' }), { status: 400, param: 'stop' });
-  await t.rejects(ask({ logit_bias: { 1: 1 } }), { status: 400, param: 'logit_bias' });
-  await t.rejects(ask({ max_tokens: 1 }), { status: 400, param: 'max_tokens', code: 'schema_budget' });
-  await t.rejects(ask({ response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } } }), { status: 400, code: 'unsupported_schema', message: /not/ });
+  await t.rejects(ask({ stop: 'x' }), like({ status: 400, param: 'stop' }));
+  await t.rejects(ask({ logit_bias: { 1: 1 } }), like({ status: 400, param: 'logit_bias' }));
+  await t.rejects(ask({ max_tokens: 1 }), like({ status: 400, param: 'max_tokens', code: 'schema_budget' }));
+  await t.rejects(ask({ response_format: { type: 'json_schema', json_schema: { name: 'x', schema: { not: {} } } } }), like({ status: 400, code: 'unsupported_schema', message: /not/ }));
 });
 
 const tool = (name: string, parameters?: Record<string, unknown>): OpenAI.ChatCompletionFunctionTool => ({ type: 'function', function: { name, ...(parameters === undefined ? {} : { parameters }) } });
@@ -181,9 +186,9 @@ t.test('tool calls', async (t) => {
   t.equal((await client.chat.completions.create({ ...both, seed, parallel_tool_calls: false })).choices[0]!.message.tool_calls!.length, 1);
   // Left to the model, which does not call, the text streams; with 'none' too.
   for (const tool_choice of ['auto', 'none', undefined]) t.equal(contentOf(await chunksOf({ ...plain, tools, tool_choice })).trim(), (await client.chat.completions.create({ ...plain, tools, tool_choice } as typeof plain)).choices[0]!.message.content!.trim());
-  await t.rejects(client.chat.completions.create({ ...plain, tool_choice: 'required' }), { status: 400, param: 'tool_choice' });
-  await t.rejects(client.chat.completions.create({ ...plain, tools, tool_choice: { type: 'function', function: { name: 'other' } } }), { status: 400 });
-  await t.rejects(client.chat.completions.create({ ...plain, tools: [tool('a', { not: {} })], tool_choice: 'required' }), { status: 400, code: 'unsupported_schema' });
+  await t.rejects(client.chat.completions.create({ ...plain, tool_choice: 'required' }), like({ status: 400, param: 'tool_choice' }));
+  await t.rejects(client.chat.completions.create({ ...plain, tools, tool_choice: { type: 'function', function: { name: 'other' } } }), like({ status: 400 }));
+  await t.rejects(client.chat.completions.create({ ...plain, tools: [tool('a', { not: {} })], tool_choice: 'required' }), like({ status: 400, code: 'unsupported_schema' }));
 });
 
 t.test('contents of messages', async (t) => {
@@ -202,16 +207,16 @@ t.test('contents of messages', async (t) => {
     [{ role: 'assistant', content: null }, 'messages[0].content'],
     [{ role: 'tool', content: 'x' }, 'messages[0].tool_call_id'],
   ];
-  for (const [message, param] of wrong) await t.rejects(client.chat.completions.create({ ...plain, messages: [message as never] }), { status: 400, param }, JSON.stringify(message));
-  await t.rejects(client.chat.completions.create({ ...plain, messages: [] }), { status: 400, param: 'messages' });
+  for (const [message, param] of wrong) await t.rejects(client.chat.completions.create({ ...plain, messages: [message as never] }), like({ status: 400, param }), JSON.stringify(message));
+  await t.rejects(client.chat.completions.create({ ...plain, messages: [] }), like({ status: 400, param: 'messages' }));
   await t.resolves(client.chat.completions.create({ ...plain, messages: [{ role: 'user', content: 'hi', name: 'Ann' }, { role: 'assistant', content: null, tool_calls: [{ id: 'a', type: 'function', function: { name: 'f', arguments: '' } }] }, { role: 'tool', content: 'x', tool_call_id: 'a' }] }));
 });
 
 t.test('what is not supported is refused by name, what is too long with both numbers', async (t) => {
   const refused: [field: string, value: unknown][] = [['best_of', 2], ['reasoning_effort', 'high'], ['functions', []], ['audio', {}], ['store', true], ['no_such_thing', 1], ['n', 9], ['top_logprobs', 3], ['modalities', ['audio']]];
-  for (const [field, value] of refused) await t.rejects(client.chat.completions.create({ ...plain, [field]: value }), { status: 400, param: field === 'modalities' ? /^modalities/ : field });
+  for (const [field, value] of refused) await t.rejects(client.chat.completions.create({ ...plain, [field]: value }), like({ status: 400, param: field === 'modalities' ? /^modalities/ : field }));
   const long = { ...plain, messages: [{ role: 'user' as const, content: 'word '.repeat(2000) }] };
-  for (const stream of [false, true]) await t.rejects(client.chat.completions.create({ ...long, stream }), { status: 400, code: 'context_length_exceeded', message: /has \d+ tokens but the context holds 512/ });
+  for (const stream of [false, true]) await t.rejects(client.chat.completions.create({ ...long, stream }), like({ status: 400, code: 'context_length_exceeded', message: /has \d+ tokens but the context holds 512/ }));
   t.match(await client.chat.completions.create(plain), { choices: [{ message: { content: lone.text } }] }, 'the next request works');
 });
 
@@ -225,6 +230,35 @@ t.test('embeddings', async (t) => {
   return undefined;
 });
 
+t.test('messages that the chat template refuses', async (t) => {
+  const strict = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}";
+  const other = await serveStories(t, await loadStories(t, strict));
+  const [system, user] = [{ role: 'system', content: 'S' }, { role: 'user', content: 'Hi' }];
+  for (const [turns, sentence] of [[[system, user], /System role not supported/], [[user, user], /Roles must alternate/], [[system], /System role/], [[], /messages/]] as const)
+    for (const stream of [false, true]) {
+      const response = await post(other, '/v1/chat/completions', { messages: turns, stream, max_tokens: 1 });
+      t.equal(response.status, 400);
+      t.match(((await response.json()) as any).error, { message: sentence, param: 'messages' });
+    }
+  t.equal((await post(other, '/v1/chat/completions', { messages: [user], max_tokens: 1 })).status, 200);
+});
+
+t.test('energy, where there is a meter', async (t) => {
+  const recorder = {
+    meter: { name: 'known', method: 'counter', scope: 'board' },
+    between: async (startMs: number, endMs: number) => ({ joules: (5 * (endMs - startMs)) / 1000, uncertainty: 0, problem: null }),
+    close: async () => undefined,
+  };
+  const metered = await serveStories(t, await loadStories(t, undefined, { measure: recorder as unknown as EnergyRecorder }));
+  const started = performance.now();
+  const { usage } = (await (await post(metered, '/v1/chat/completions', { ...plain, model: null })).json()) as any;
+  const most = (5 * (performance.now() - started)) / 1000;
+  t.ok(usage.joules > 0 && usage.joules <= most, `${usage.joules} J of at most ${most} J`);
+  t.ok(await until(async () => (await metric(metered, 'shiftadd_joules_total')) > 0, 2000));
+  const total = await metric(metered, 'shiftadd_joules_total');
+  t.ok(total >= usage.joules && total <= (5 * (performance.now() - started)) / 1000, `${total} J in all`);
+});
+
 t.test('an abort ends the work', async (t) => {
   const controller = new AbortController();
   const stream = await client.chat.completions.create({ ...plain, max_tokens: 400, stream: true }, { signal: controller.signal });
@@ -235,4 +269,25 @@ t.test('an abort ends the work', async (t) => {
     t.equal((error as Error).name, 'Error');
   }
   t.ok(chunks < 50, `${chunks} chunks`);
+});
+
+t.test('streamed text has no marks of calls', (t) => {
+  /** What is shown of an answer that comes in pieces of `size` characters, and what the result then has to add. */
+  const shown = (template: string | null, answer: string, size: number, demanded = false, text = answer, special = ''): string => {
+    const held = new HeldCalls(template, demanded, (tokens) => (tokens[0] === 1 ? special : ''));
+    let all = special === '' ? '' : held.push('', [1]);
+    for (let at = 0; at < answer.length; at += size) all += held.push(answer.slice(at, at + size), []);
+    return all + held.rest(text);
+  };
+  const hermes = "{{ tools }}<tool_call>";
+  for (const size of [1, 3, 7, 100]) {
+    t.equal(shown(hermes, 'Let me see.\n<tool_call>\n{"name":"f"}\n</tool_call>', size, false, 'Let me see.'), 'Let me see.');
+    t.equal(shown(hermes, 'a < b, a <tool or <tools', size), 'a < b, a <tool or <tools');
+    t.equal(shown(hermes, '<tool_call> is how', size), '<tool_call> is how', 'what only looks like a call comes at the end');
+    t.equal(shown('{{ tools }}[TOOL_CALLS]', '[{"name":"f"}]', size, false, '', '[TOOL_CALLS]'), '', 'an opener that is a special token');
+    t.equal(shown('{{ tools }} "parameters" ipython', '{"name":"f"}', size, false, ''), '');
+    t.equal(shown('{{ tools }} "parameters" ipython', 'Hello {you}', size), 'Hello {you}');
+    t.equal(shown(null, '{"a":1}', size, true, ''), '', 'a demanded call');
+  }
+  t.end();
 });

@@ -15,7 +15,7 @@ import { HttpError, toHttpError } from './http-error.js';
 import type { Metrics } from './metrics.js';
 import { openApiDocument } from './openapi.js';
 import { readRequest } from './request-body.js';
-import { chatFields, completionFields, embeddingFields, type ChatRequest, type CompletionRequest, type EmbeddingRequest } from './request-fields.js';
+import { requestFields, type ChatRequest, type CompletionRequest, type EmbeddingRequest } from './request-fields.js';
 import { stopping, type Slots } from './slots.js';
 
 export interface AppSettings {
@@ -52,7 +52,8 @@ export function makeApp(settings: AppSettings): Hono<Env> {
   const { served, slots, metrics, corsOrigins } = settings;
   const app = new Hono<Env>();
   const modelBody = { id: served.name, object: 'model', created: served.created, owned_by: 'shiftadd' };
-  const document = openApiDocument(settings.version);
+  const fields = requestFields(served.model.info.vocabularySize);
+  const document = openApiDocument(settings.version, served.model.info.vocabularySize);
   const everyOrigin = corsOrigins.includes('*');
 
   app.use(async (c, next) => {
@@ -80,21 +81,21 @@ export function makeApp(settings: AppSettings): Hono<Env> {
     return c.json(modelBody);
   });
   app.post('/v1/chat/completions', (c) =>
-    answer<ChatRequest>(settings, c, chatFields, {
+    answer<ChatRequest>(settings, c, fields.chat, {
       starts: chatAnswers,
       body: (request, events) => chatBody(served, request, events),
       chunks: (request, events) => chatChunks(served, request, events),
     }),
   );
   app.post('/v1/completions', (c) =>
-    answer<CompletionRequest>(settings, c, completionFields, {
+    answer<CompletionRequest>(settings, c, fields.completion, {
       starts: completionAnswers,
       body: (_, events) => completionBody(served, events),
       chunks: (request, events) => completionChunks(served, request, events),
     }),
   );
   app.post('/v1/embeddings', (c) =>
-    inSlot<EmbeddingRequest>(settings, c, embeddingFields, async (request, departure, done) => {
+    inSlot<EmbeddingRequest>(settings, c, fields.embedding, async (request, departure, done) => {
       try {
         return Response.json(await embeddingBody(served, request, departure.signal));
       } finally {

@@ -40,7 +40,7 @@ function chatOptions(request: ChatRequest): SendOptions {
   const isDemanded = choice === 'required' || typeof choice === 'object';
   const maxTokens = newer ?? older;
   if (newer !== undefined && newer !== null && older !== undefined && older !== null && newer !== older) throw conflict('max_tokens', 'max_tokens and max_completion_tokens differ; give one of them.');
-  if (top !== undefined && top !== null && request.logprobs !== true) throw conflict('top_logprobs', 'top_logprobs needs logprobs: true.');
+  if ((top ?? 0) > 0 && request.logprobs !== true) throw conflict('top_logprobs', 'top_logprobs needs logprobs: true.');
   if (isDemanded && !hasTools) throw conflict('tool_choice', 'tool_choice demands a call, but there are no tools.');
   const schema = isDemanded ? undefined : schemaOf(request);
   if (schema !== undefined || isDemanded) {

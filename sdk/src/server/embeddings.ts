@@ -7,14 +7,14 @@ export async function embeddingBody({ model, name }: Served, request: EmbeddingR
   const { vectors, usage } = await model.embed(texts, { pooling: request.pooling ?? 'mean', normalize: request.normalize ?? true, signal });
   return {
     object: 'list',
-    data: vectors.map((vector, index) => ({ object: 'embedding', index, embedding: request.encoding_format === 'base64' ? base64(vector) : Array.from(vector) })),
+    data: vectors.map((vector, index) => ({ object: 'embedding', index, embedding: request.encoding_format === 'base64' ? base64(vector) : [...vector] })),
     model: name,
     usage: { prompt_tokens: usage.promptTokens, total_tokens: usage.promptTokens },
   };
 }
 
 /** 32-bit floats, the lowest byte first, on every machine. */
-function base64(vector: ArrayLike<number>): string {
+function base64(vector: Float32Array): string {
   const bytes = Buffer.alloc(4 * vector.length);
   for (let i = 0; i < vector.length; i++) bytes.writeFloatLE(vector[i]!, 4 * i);
   return bytes.toString('base64');

@@ -12,7 +12,7 @@ export interface ErrorDetails {
   headers?: Readonly<Record<string, string>>;
 }
 
-const typeOfStatus: Readonly<Record<number, string>> = { 401: 'authentication_error', 403: 'permission_error', 429: 'rate_limit_error', 501: 'not_implemented_error', 503: 'unavailable_error' };
+const typeOfStatus: Readonly<Record<number, string>> = { 401: 'authentication_error', 403: 'permission_error', 429: 'rate_limit_error', 503: 'unavailable_error' };
 
 export class HttpError extends Error {
   readonly param: string | null;

@@ -1,6 +1,6 @@
 /** The OpenAPI 3.1 document of all routes; requests are described by the tables that they are checked against. */
 import type { Field } from './field-check.js';
-import { chatFields, completionFields, embeddingFields } from './request-fields.js';
+import { requestFields } from './request-fields.js';
 
 type Schema = Field | { $ref: string } | { oneOf: readonly Schema[] };
 
@@ -25,11 +25,8 @@ const head = { id: text, created: count, model: text, system_fingerprint: text }
 const taken = { usage: ref('Usage'), timings: ref('Timings') };
 const usageOfChunk: Field = { anyOf: [ref('Usage'), { type: 'null' }] };
 
-const schemas: Readonly<Record<string, Field>> = {
+const answers: Readonly<Record<string, Field>> = {
   Error: object({ error: object({ message: text, type: text, param: { type: ['string', 'null'] }, code: { type: ['string', 'null'] } }) }),
-  ChatRequest: chatFields,
-  CompletionRequest: completionFields,
-  EmbeddingRequest: embeddingFields,
   Logprob: logprob,
   Usage: object({
     prompt_tokens: count,
@@ -118,8 +115,8 @@ function get(summary: string, type: string, schema: Schema, more: object = {}): 
   return { get: { summary, responses: { '200': { description: 'Done.', content: { [type]: { schema } } }, ...everywhere, ...more } } };
 }
 
-function post(summary: string, request: string, response: string, chunk: string | null, more: object = {}): object {
-  const stream = chunk === null ? {} : { 'text/event-stream': { schema: { type: 'string', description: `Events whose data is a ${chunk}, or at the end [DONE]; a failure is an Error and ends the stream.` } } };
+function post(summary: string, request: string, response: string, chunk: string | null): object {
+  const stream = chunk === null ? {} : { 'text/event-stream': { schema: { description: `Events whose data is a ${chunk}, or at the end [DONE]; a failure is an Error and ends the stream.` } } };
   return {
     post: {
       summary,
@@ -134,13 +131,14 @@ function post(summary: string, request: string, response: string, chunk: string 
         '415': failure('The body is not application/json.'),
         '429': failure('The queue is full.', retryAfter),
         '500': failure('The server failed.'),
-        ...more,
       },
     },
   };
 }
 
-export function openApiDocument(version: string): object {
+export function openApiDocument(version: string, vocabularySize: number): object {
+  const { chat, completion, embedding } = requestFields(vocabularySize);
+  const schemas = { ...answers, ChatRequest: chat, CompletionRequest: completion, EmbeddingRequest: embedding };
   return {
     openapi: '3.1.0',
     info: { title: 'shiftadd', version, description: 'A language model behind the routes of OpenAI.', license: { name: 'MIT', identifier: 'MIT' } },
@@ -156,7 +154,7 @@ export function openApiDocument(version: string): object {
       },
       '/v1/chat/completions': post('Answers a conversation', 'ChatRequest', 'ChatCompletion', 'ChatCompletionChunk'),
       '/v1/completions': post('Continues a text', 'CompletionRequest', 'Completion', 'CompletionChunk'),
-      '/v1/embeddings': post('Vectors of texts', 'EmbeddingRequest', 'Embeddings', null, { '501': failure('There are no embeddings.') }),
+      '/v1/embeddings': post('Vectors of texts', 'EmbeddingRequest', 'Embeddings', null),
     },
     components: { schemas, securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
   };

@@ -104,7 +104,7 @@ const names = {
   service_tier: { enum: ['auto', 'default', null] },
 } as const satisfies Record<string, Field>;
 
-export const chatFields: Field = object(
+const chatFields: Field = object(
   {
     messages: { type: 'array', items: message, minItems: 1 },
     ...common,
@@ -129,9 +129,7 @@ export const chatFields: Field = object(
   ['messages'],
 );
 
-const tokenIds: Field = { type: 'array', items: { type: 'integer', minimum: 0 }, minItems: 1 };
-
-export const completionFields: Field = object(
+const completionFields = (tokenIds: Field): Field => object(
   {
     prompt: { anyOf: [text(), { type: 'array', items: text(), minItems: 1, maxItems: 32 }, tokenIds, { type: 'array', items: tokenIds, minItems: 1, maxItems: 32 }], description: 'A text, token ids, or a list of either. Special tokens in a text count.' },
     ...common,
@@ -144,7 +142,7 @@ export const completionFields: Field = object(
   ['prompt'],
 );
 
-export const embeddingFields: Field = object(
+const embeddingFields: Field = object(
   {
     input: { anyOf: [{ type: 'string', minLength: 1 }, { type: 'array', items: { type: 'string', minLength: 1 }, minItems: 1, maxItems: 256 }], description: 'A text or texts.' },
     model: common.model,
@@ -156,6 +154,12 @@ export const embeddingFields: Field = object(
   },
   ['input'],
 );
+
+/** Of a model with so many tokens. */
+export function requestFields(vocabularySize: number): { chat: Field; completion: Field; embedding: Field } {
+  const tokenIds: Field = { type: 'array', items: { type: 'integer', minimum: 0, maximum: vocabularySize - 1 }, minItems: 1 };
+  return { chat: chatFields, completion: completionFields(tokenIds), embedding: embeddingFields };
+}
 
 export interface SamplingRequest {
   model?: string | null;

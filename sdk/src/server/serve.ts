@@ -9,7 +9,7 @@ import { packageVersion } from '../package-root.js';
 import { makeApp } from './app.js';
 import { BusyEnergy } from './busy-energy.js';
 import type { Departure } from './departure.js';
-import { HttpError } from './http-error.js';
+import { HttpError, toHttpError } from './http-error.js';
 import { Metrics } from './metrics.js';
 import { serveRules } from './serve-options.js';
 import { Slots, stopping } from './slots.js';
@@ -52,12 +52,16 @@ export interface Server {
 
 const mostConnections = 1024;
 
+/** Longer than clients keep idle connections: one that is closed while its client sends the next request fails that request. */
+const keepAliveTimeout = 65_000;
+
 /** TypeError and RangeError for wrong options; rejects with the system's error, such as EADDRINUSE. */
 export async function serve(model: Model, options?: ServeOptions): Promise<Server> {
   const core = coreOf(model);
   if (core === undefined) throw new TypeError(`Expected a model for model but received ${show(model)}`);
   core.checkOpen();
   const checked = readOptions<ServeOptions>(serveRules, options, 'serve');
+  if (checked.apiKey === '') throw new TypeError("Expected a key for apiKey but received ''");
   const version = packageVersion();
   const { name: backend, isa } = model.backend;
   const slots = new Slots(checked.parallel!, checked.queue!);
@@ -85,7 +89,12 @@ export async function serve(model: Model, options?: ServeOptions): Promise<Serve
     onError: (error) => checked.onError?.(error),
     departures,
   });
-  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, hostname: 'localhost' });
+  const errorHandler = (error: unknown): Response => {
+    if ((error as Error).name === 'RequestError') return new HttpError(400, 'The address or the Host header is not valid.', { code: 'invalid_url' }).response();
+    checked.onError?.(error);
+    return toHttpError(error).response();
+  };
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false, hostname: 'localhost', errorHandler });
   const server = makeHttpServer(checked.requestTimeoutMs!, (incoming, outgoing) => void listener(incoming, outgoing));
   await listen(server, checked.port!, checked.host!);
 
@@ -113,17 +122,18 @@ export async function serve(model: Model, options?: ServeOptions): Promise<Serve
 
 function makeHttpServer(requestTimeoutMs: number, listener: (incoming: IncomingMessage, outgoing: ServerResponse) => void): HttpServer {
   const server = createServer({
-    headersTimeout: Math.min(10_000, requestTimeoutMs),
+    headersTimeout: requestTimeoutMs,
     requestTimeout: requestTimeoutMs,
     connectionsCheckingInterval: Math.min(1000, requestTimeoutMs),
-    keepAliveTimeout: 5000,
+    keepAliveTimeout,
     maxHeaderSize: 16 * 1024,
     requireHostHeader: false,
   });
   server.maxConnections = mostConnections;
   const answering = new WeakMap<object, ServerResponse>();
   const refuse = (outgoing: ServerResponse, error: HttpError): void => {
-    outgoing.writeHead(error.status, { 'Content-Type': 'application/json', Connection: 'close' }).end(JSON.stringify(error.body()));
+    const body = JSON.stringify(error.body());
+    outgoing.writeHead(error.status, { 'Content-Type': 'application/json', 'Content-Length': Buffer.byteLength(body), Connection: 'close' }).end(body);
   };
   server.on('request', (incoming, outgoing) => {
     answering.set(incoming.socket, outgoing);
