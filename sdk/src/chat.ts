@@ -28,6 +28,7 @@ export interface ChatOptions extends SamplingOptions {
   promptLookup?: boolean;
 }
 
+/** Of one turn; what is not given is as the chat was made. */
 export interface SendOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 'parseSpecial'> {
   /** Functions that the model may call in this turn. Default: those of the chat. */
   tools?: (ToolDefinition | object)[];
@@ -158,6 +159,7 @@ export class Chat {
     await this.close();
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -16,11 +16,13 @@ export interface TextChunk {
 /** 'toolCalls': the answer is calls of tools, whose results are to be sent. */
 export type FinishReason = 'stop' | 'length' | 'aborted' | 'toolCalls';
 
+/** Tokens that were read and generated. */
 export interface Usage {
   promptTokens: number;
   completionTokens: number;
 }
 
+/** Of one generation, in milliseconds and tokens per second. */
 export interface Timings {
   loadMs: number;
   promptMs: number;
@@ -76,6 +78,7 @@ export interface EnergyUse {
   problem: string | null;
 }
 
+/** What a generation gave, and what it took. */
 export interface GenerationResult {
   text: string;
   /** The generated ids, without the end token. */
