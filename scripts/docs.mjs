@@ -1,6 +1,6 @@
 // `npm run docs`: the documentation site in build/site, from the documents and the types. Its tools have a lock file of their own in
 // docs/site, so that nobody else installs them. Public names without a docstring and links that lead nowhere are errors.
-import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { spawnSync } from 'node:child_process';
 import { dirname, join, relative } from 'node:path';
 import { StepError } from './run-step.mjs';
@@ -10,10 +10,14 @@ const site = join(root, 'docs', 'site');
 const source = join(root, 'build', 'site-source');
 const output = join(root, 'build', 'site');
 
+const entries = { index: 'shiftadd', server: 'shiftadd/server', 'ai-sdk': 'shiftadd/ai-sdk', browser: 'shiftadd in a browser' };
+const kinds = { functions: 'Functions', classes: 'Classes', interfaces: 'Interfaces', 'type-aliases': 'Types', variables: 'Values' };
+
 await runScript(async () => {
   if (!existsSync(join(site, 'node_modules', '.package-lock.json'))) run('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund']);
   rmSync(source, { recursive: true, force: true });
   mkdirSync(source, { recursive: true });
+  symlinkSync(join(site, 'node_modules'), join(source, 'node_modules'), 'junction'); // pages import what the tools bring
   for (const name of documents()) copyDocument(name);
   run(process.execPath, [join(site, 'node_modules', 'typedoc', 'bin', 'typedoc')]);
   const pages = apiPages();
@@ -56,9 +60,6 @@ function outsideCode(text, change) {
     .map((part, i) => (i % 2 === 0 ? change(part) : part))
     .join('');
 }
-
-const entries = { index: 'shiftadd', server: 'shiftadd/server', 'ai-sdk': 'shiftadd/ai-sdk', browser: 'shiftadd in a browser' };
-const kinds = { functions: 'Functions', classes: 'Classes', interfaces: 'Interfaces', 'type-aliases': 'Types', variables: 'Values' };
 
 function apiPages() {
   return Object.entries(entries).map(([folder, text]) => {

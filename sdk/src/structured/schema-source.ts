@@ -4,12 +4,11 @@ import { ShiftAddError } from '../errors.js';
 
 /** A schema of a library with the Standard JSON Schema interface. */
 export interface StandardJsonSchema {
-  /** Of the interface of that name. */
-  readonly '~standard': { readonly jsonSchema: { /** The JSON schema of what the schema accepts. */ readonly input: (options: { target: string }) => Record<string, unknown> } };
+  readonly '~standard': { readonly jsonSchema: { readonly input: (options: { target: string }) => Record<string, unknown> } };
 }
 
 /** A JSON schema (2020-12), or an object that turns into one: `~standard.jsonSchema`, or a method `toJSONSchema`. */
-export type SchemaSource = Record<string, unknown> | StandardJsonSchema | { /** The JSON schema. */ toJSONSchema: () => unknown };
+export type SchemaSource = Record<string, unknown> | StandardJsonSchema | { toJSONSchema: () => unknown };
 
 /** ERR_UNSUPPORTED_SCHEMA for an object of a library that cannot tell its JSON schema. */
 export function readSchemaSource(source: SchemaSource): Json {
