@@ -14,7 +14,7 @@ export interface EmbeddingSettings {
 
 /** What this needs of a model that makes embeddings. */
 interface EmbeddingSource {
-  embed?(texts: string[], options: EmbeddingSettings & { signal?: AbortSignal }): Promise<{ embeddings: ArrayLike<number>[]; usage: { promptTokens: number } }>;
+  embed?(texts: string[], options: EmbeddingSettings & { signal?: AbortSignal }): Promise<{ vectors: ArrayLike<number>[]; usage: { promptTokens: number } }>;
 }
 
 /**
@@ -35,8 +35,8 @@ export function embeddingModel(model: Model, settings: EmbeddingSettings = {}): 
       const warnings: SharedV4Warning[] = [];
       if (dimensions !== undefined) warnings.push({ type: 'unsupported', feature: 'dimensions', details: 'Vectors have the width of the model.' });
       abortSignal?.throwIfAborted();
-      const { embeddings, usage } = await source.embed!(values, { ...settings, ...(abortSignal === undefined ? {} : { signal: abortSignal }) });
-      return { embeddings: embeddings.map((vector) => Array.from(vector)), usage: { tokens: usage.promptTokens }, warnings };
+      const { vectors, usage } = await source.embed!(values, { ...settings, ...(abortSignal === undefined ? {} : { signal: abortSignal }) });
+      return { embeddings: vectors.map((vector) => Array.from(vector)), usage: { tokens: usage.promptTokens }, warnings };
     },
   };
 }
