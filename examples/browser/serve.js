@@ -2,7 +2,7 @@
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { dirname, extname, join, normalize } from 'node:path';
+import { dirname, extname, join, posix } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { resolveModel } from 'shiftadd';
 
@@ -20,7 +20,7 @@ const server = createServer(async (request, response) => {
   response.setHeader('Cross-Origin-Embedder-Policy', 'require-corp');
   try {
     const { pathname } = new URL(request.url ?? '/', 'http://localhost');
-    const path = normalize(decodeURIComponent(pathname)); // no way out of the folders
+    const path = posix.normalize(decodeURIComponent(pathname)); // no way out of the folders
     const [prefix, folder] = /** @type {[string, string]} */ (Object.entries(folders).find(([start]) => path.startsWith(start)));
     const file = join(folder, path === '/' ? 'index.html' : path.slice(prefix.length));
     const { size, mtime } = await stat(file);

@@ -36,6 +36,7 @@ export interface AuditedPart {
   energyEstimate: EnergyEstimate;
 }
 
+/** Operations of one token, part by part. */
 export interface AuditedModel {
   /** The linear layers of all blocks. */
   linearLayers: AuditedPart;
@@ -49,6 +50,7 @@ export interface AuditedModel {
 /** Operations without an energy estimate: the unit costs are those of a chip, not of a CPU. */
 export type KernelOperations = Record<keyof AuditedModel, OperationCounts>;
 
+/** Operations per token of a model, packed and dense. */
 export interface AuditResult {
   path: string;
   /** The product as shifts, additions and look-ups; null for a dense model. */

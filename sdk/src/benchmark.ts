@@ -6,6 +6,7 @@ import type { BackendInfo } from './model.js';
 import { benchmarkRules, readOptions } from './options.js';
 import type { MemoryUse } from './run.js';
 
+/** What `model.benchmark` measures, and how often. */
 export interface BenchmarkOptions {
   /** Length of the prompt, in tokens. Default two cases, 16 and 512, as far as the model's context reaches. */
   promptTokens?: number;
@@ -15,9 +16,11 @@ export interface BenchmarkOptions {
   rounds?: number;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: BenchmarkProgress) => void;
 }
 
+/** How far a benchmark is. */
 export interface BenchmarkProgress {
   phase: 'read' | 'prompt';
   /** Measurements. */
@@ -25,6 +28,7 @@ export interface BenchmarkProgress {
   total: number;
 }
 
+/** The speed at one length of prompt. */
 export interface BenchmarkCase {
   promptTokens: number;
   prefillTokensPerSecond: number;
@@ -35,6 +39,7 @@ export interface BenchmarkCase {
   shareOfReading: number;
 }
 
+/** Speeds in tokens per second, beside the limit that reading the weights sets. */
 export interface BenchmarkResult {
   cases: BenchmarkCase[];
   steps: number;

@@ -9,6 +9,7 @@ export interface ChatMessage {
   [field: string]: unknown;
 }
 
+/** How messages become a prompt. */
 export interface RenderOptions {
   /** JSON schemas of functions that the model may call, as the template wants them. Default none. */
   tools?: object[] | undefined;

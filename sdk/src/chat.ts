@@ -36,6 +36,7 @@ export interface ChatOptions extends SamplingOptions {
 /** What takes the place of the saved options of a chat. */
 export type RestoreOptions = Omit<ChatOptions, 'system'>;
 
+/** Of one turn; what is not given is as the chat was made. */
 export interface SendOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 'parseSpecial'> {
   /** Functions that the model may call in this turn. Default: those of the chat. */
   tools?: (ToolDefinition | object)[];
@@ -198,6 +199,7 @@ export class Chat {
     await this.close();
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

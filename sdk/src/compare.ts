@@ -4,6 +4,7 @@ import { ShiftAddError, fromEngine } from './errors.js';
 import { closedError, type ModelCore } from './model-core.js';
 import { compareRules, readOptions, show } from './options.js';
 
+/** How much of a text two models are compared on. */
 export interface CompareOptions {
   /** Tokens per window; windows do not overlap. Default 512. */
   window?: number;
@@ -11,15 +12,18 @@ export interface CompareOptions {
   maxTokens?: number;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: CompareProgress) => void;
 }
 
+/** How far a comparison is, in tokens. */
 export interface CompareProgress {
   /** Tokens. */
   done: number;
   total: number;
 }
 
+/** How far a model is from its reference, over the tokens of a text. */
 export interface CompareResult {
   /** Mean over positions of the Kullback-Leibler divergence of this model from the reference, in nats. */
   divergence: number;

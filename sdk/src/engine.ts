@@ -31,6 +31,7 @@ export function makeCancelFlag(): CancelFlag {
   return new Int32Array(typeof SharedArrayBuffer === 'undefined' ? new ArrayBuffer(4) : new SharedArrayBuffer(4));
 }
 
+/** Of packed products: how many bits a table entry fills. */
 export type Precision = 'exact' | 'fast';
 
 /** Element type of cached keys and values; `int8` (8.5 bits each, with their scales) is of the backend cuda. */

@@ -6,6 +6,7 @@ import type { BackendInfo } from './model.js';
 import { evaluateRules, readOptions, show } from './options.js';
 import type { MemoryUse } from './run.js';
 
+/** How much of a text is read, in which windows. */
 export interface EvaluateOptions {
   /** Tokens per window; windows do not overlap. Default 1024. */
   window?: number;
@@ -13,9 +14,11 @@ export interface EvaluateOptions {
   maxTokens?: number;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: EvaluateProgress) => void;
 }
 
+/** How far an evaluation is, in tokens. */
 export interface EvaluateProgress {
   phase: 'tokenize' | 'evaluate';
   /** Windows. */
@@ -25,6 +28,7 @@ export interface EvaluateProgress {
   perplexity: number | null;
 }
 
+/** Perplexity of a text, and what it was computed from. */
 export interface EvaluateResult {
   perplexity: number;
   /** Mean over predicted tokens, in nats. */

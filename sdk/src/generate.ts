@@ -27,6 +27,7 @@ export interface SamplingOptions {
   seed?: number;
 }
 
+/** How a text is continued. */
 export interface GenerateOptions extends SamplingOptions, TokenWeights {
   /** Default: until the context is full. 0 generates nothing. */
   maxTokens?: number;

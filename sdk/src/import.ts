@@ -16,6 +16,7 @@ import { importRules, nearest, readOptions } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
 
+/** Where the rest of the model comes from, and how it is written. */
 export interface ImportOptions {
   /** The dense checkpoint that the Lat. checkpoint was made from: a folder or a name. Required. */
   base?: string;
@@ -24,9 +25,11 @@ export interface ImportOptions {
   /** Replace an existing model folder. Default false. */
   overwrite?: boolean;
   signal?: AbortSignal | undefined;
+  /** Called as the work goes on. */
   onProgress?: (progress: ImportProgress) => void;
 }
 
+/** How far an import is, in matrices. */
 export interface ImportProgress {
   /** `check` reads shapes and scales of all files, `write` converts the signs. */
   phase: 'check' | 'write';
@@ -34,6 +37,7 @@ export interface ImportProgress {
   done: number;
 }
 
+/** One matrix as it was imported. */
 export interface ImportedTensor {
   name: string;
   planes: number;
@@ -44,6 +48,7 @@ export interface ImportedTensor {
   bitsPerWeight: number;
 }
 
+/** The packed folder and its matrices. */
 export interface ImportResult {
   path: string;
   /** Over the linear layers, all scales and padding counted. */

@@ -7,6 +7,7 @@ export type TensorRole = keyof typeof Role;
 /** The matrices of a block, in the order in which they are used. */
 export const blockRoles = ['query', 'key', 'value', 'attentionOutput', 'gate', 'up', 'down'] as const;
 
+/** What a matrix does in its layer. */
 export type BlockRole = (typeof blockRoles)[number];
 
 /** The matrices that blocks of this model have. */

@@ -11,6 +11,7 @@ import { buildModelSpec, type ModelTensor } from './model-spec.js';
 import { resolveModel } from './resolve-model.js';
 import { measureWeights, tensorBytes, type WeightBytes } from './weight-bytes.js';
 
+/** One matrix in the files of a model. */
 export interface InspectedTensor {
   name: string;
   role: TensorRole;
@@ -35,6 +36,7 @@ export interface InspectedTensor {
   kl: number | null;
 }
 
+/** What is in the files of a model: layers, widths, bytes, and the errors that its quantization noted. */
 export interface InspectResult {
   path: string;
   architecture: string;

@@ -18,6 +18,7 @@ import { resolveModel } from './resolve-model.js';
 import type { BackendName } from './select-backend.js';
 import { measureWeights } from './weight-bytes.js';
 
+/** Of which device, with which context. */
 export interface PlanMemoryOptions {
   /** Id of a board profile, such as `orin-nano-8gb`. Default: this machine. */
   device?: string;
@@ -33,6 +34,7 @@ export interface PlanMemoryOptions {
   threads?: number;
 }
 
+/** What a model needs, part by part, in bytes. */
 export interface MemoryParts {
   /** Of the model's tensors and of what is decoded from them. Exact, like the next two. */
   weights: number;
@@ -46,6 +48,7 @@ export interface MemoryParts {
   reserve: number;
 }
 
+/** Tokens per second that reading the weights allows; computed, not measured. */
 export interface SpeedEstimate {
   /** Bytes that a decode step reads with an empty context, and with a full one. */
   bytesPerToken: { empty: number; full: number };
@@ -56,6 +59,7 @@ export interface SpeedEstimate {
   typicalShare: { least: number; most: number; source: string } | null;
 }
 
+/** Whether a model fits a device, and what it takes. */
 export interface MemoryPlan {
   path: string;
   device: { id: string; name: string } | null;

@@ -30,6 +30,7 @@ import { evaluateTaskItems, type TaskItem, type TaskOptions, type TaskResult } f
 import { Tokenizer } from './tokenizer.js';
 import { measureWeights, type WeightBytes } from './weight-bytes.js';
 
+/** How a model is loaded; every option has a default. */
 export interface LoadOptions {
   /** Default 'auto'. An explicit choice is used or throws. */
   backend?: BackendName | 'auto';
@@ -65,9 +66,11 @@ export interface LoadOptions {
   prefixCache?: PrefixCacheOptions;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: LoadProgress) => void;
 }
 
+/** How far a load is, in bytes or steps. */
 export interface LoadProgress {
   /** `verify` and, in a browser, `download` count bytes. */
   phase: 'open' | 'download' | 'verify' | 'load';
@@ -75,6 +78,7 @@ export interface LoadProgress {
   total: number;
 }
 
+/** What runs a model. */
 export interface BackendInfo {
   name: BackendName;
   isa: string;
@@ -85,6 +89,7 @@ export interface BackendInfo {
   attempts: BackendAttempt[];
 }
 
+/** What a model is. */
 export interface ModelInfo {
   /** The last part of the folder's path. */
   name: string;
@@ -233,6 +238,7 @@ export class Model {
     await this.close();
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -11,6 +11,7 @@ import { resolveModel } from './resolve-model.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
 import { typicalWidths } from './width-plan.js';
 
+/** What a matrix will be packed as. */
 export interface PlannedTensor {
   name: string;
   planes: number;
@@ -18,6 +19,7 @@ export interface PlannedTensor {
   bitsPerWeight: number;
 }
 
+/** What a quantization would do, before it does it: sizes in bytes. */
 export interface QuantizePlan {
   /** Over the linear layers, all scales and padding counted. */
   bitsPerWeight: number;

@@ -6,6 +6,7 @@ import { nearest, show } from './options.js';
 import { makeRotation, type Rotation } from './rotation.js';
 import { partOf } from './weight-bytes.js';
 
+/** How a checkpoint is packed; every option has a default. */
 export interface QuantizeOptions {
   /** Planes of the linear layers, 1 to 8. Default 4. In mode 'mixed' their mean over all weights, such as 2.5. */
   bits?: number;
@@ -90,9 +91,11 @@ export interface QuantizeOptions {
   keepMeasurements?: boolean;
   /** Aborting rejects with the signal's reason; the finished layers stay for `resume`. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: QuantizeProgress) => void;
 }
 
+/** How far a quantization is. */
 export interface QuantizeProgress {
   phase: 'calibrate' | 'rotate' | 'quantize' | 'tune' | 'write';
   /** 0 to 1 over the whole job. */

@@ -12,6 +12,7 @@ import { resolveModel } from './resolve-model.js';
 import { partOf } from './weight-bytes.js';
 import { isOpen } from './width-plan.js';
 
+/** How long a quantization will take here, in seconds, measured on a part of it. */
 export interface QuantizeTime {
   /** Of the whole job. An estimate: rely on its order of magnitude. */
   seconds: number;

@@ -25,6 +25,7 @@ import { Tokenizer } from './tokenizer.js';
 import { partOf, type WeightBytes } from './weight-bytes.js';
 import { chooseWidths, typicalWidths, type Measured } from './width-plan.js';
 
+/** What became of one matrix. */
 export interface QuantizedTensor {
   name: string;
   planes: number;
@@ -44,6 +45,7 @@ export interface QuantizedTensor {
   plainFit: boolean;
 }
 
+/** The packed folder, what each matrix lost, and what was odd about the inputs. */
 export interface QuantizeResult {
   path: string;
   /** Over the linear layers, all scales and padding counted. */

@@ -16,6 +16,7 @@ export interface TextChunk {
 /** 'toolCalls': the answer is calls of tools, whose results are to be sent. */
 export type FinishReason = 'stop' | 'length' | 'aborted' | 'toolCalls';
 
+/** Tokens that were read and generated. */
 export interface Usage {
   promptTokens: number;
   /** Of the prompt tokens, those that were not computed, because the session held them already. */
@@ -23,6 +24,7 @@ export interface Usage {
   completionTokens: number;
 }
 
+/** Of one generation, in milliseconds and tokens per second. */
 export interface Timings {
   loadMs: number;
   promptMs: number;
@@ -80,6 +82,7 @@ export interface EnergyUse {
   problem: string | null;
 }
 
+/** What a generation gave, and what it took. */
 export interface GenerationResult {
   text: string;
   /** The generated ids, without the end token. */

@@ -7,8 +7,10 @@ import { platformName } from './native-path.js';
 import { backendChoices, isaNames, show } from './options.js';
 import { loadWasmEngine, wasmProblem } from './wasm/node-platform.js';
 
+/** What can run a model. */
 export type BackendName = 'cpu' | 'cuda' | 'wasm';
 
+/** One backend of this machine: whether it can be used, and why not. */
 export interface BackendReport {
   name: BackendName;
   available: boolean;
@@ -20,6 +22,7 @@ export interface BackendReport {
   gpus?: EngineGpu[];
 }
 
+/** A backend that was not chosen, and why. */
 export interface BackendAttempt {
   name: BackendName;
   ok: boolean;

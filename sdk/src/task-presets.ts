@@ -13,6 +13,7 @@ const question = 'Question: {query}\nAnswer:';
 const passage = '{query}\nAnswer:';
 const continuation = '{query}';
 
+/** Prompts of known tasks, by the name that `--tasks` takes. */
 export const taskPresets: Readonly<Record<string, TaskPreset>> = {
   'arc-easy': { template: question, choices: null, expects: 'the test set of ARC-Easy; query: the question, choices: the answers' },
   'arc-challenge': { template: question, choices: null, expects: 'the test set of ARC-Challenge; query: the question, choices: the answers' },

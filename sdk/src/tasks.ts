@@ -24,8 +24,10 @@ export interface LastWordItem {
   text: string;
 }
 
+/** One item of a task; all items of a task are of one kind. */
 export type TaskItem = ChoiceItem | PairItem | LastWordItem;
 
+/** How items are asked, and how many. */
 export interface TaskOptions {
   /** What a query becomes, `{query}` standing for it. Default 'Question: {query}\nAnswer:'. */
   template?: string;
@@ -33,9 +35,11 @@ export interface TaskOptions {
   limit?: number;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: TaskProgress) => void;
 }
 
+/** How far a task is, in items. */
 export interface TaskProgress {
   /** Items. */
   done: number;
@@ -44,6 +48,7 @@ export interface TaskProgress {
   accuracy: number;
 }
 
+/** Accuracies from 0 to 1 over the items of a task. */
 export interface TaskResult {
   kind: 'choices' | 'pairs' | 'lastWord';
   items: number;

@@ -73,6 +73,7 @@ export class TokenDecoder {
   }
 }
 
+/** How a stream of ids becomes text. */
 export interface TokenStreamOptions {
   /** Leaves out special tokens (begin, end, turn marks). Default true. */
   skipSpecialTokens?: boolean;

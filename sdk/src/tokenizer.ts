@@ -13,6 +13,7 @@ import { show } from './options.js';
 import { SpecialText } from './special-text.js';
 import { TokenDecoder, type AddedToken, type TokenStream, type TokenStreamOptions } from './token-stream.js';
 
+/** How text becomes ids. */
 export interface EncodeOptions {
   /** Adds what the tokenizer puts around a text, such as the begin token; never a second begin token. Default true. */
   addSpecialTokens?: boolean;
@@ -26,6 +27,7 @@ export interface LongEncodeOptions {
   signal?: AbortSignal;
 }
 
+/** How ids become text. */
 export interface DecodeOptions {
   /** Leaves out special tokens. Default true. */
   skipSpecialTokens?: boolean;
@@ -34,6 +36,7 @@ export interface DecodeOptions {
 /** Text handled at a time when a long text can be cut safely; in UTF-16 units. */
 const longPiece = 1 << 16;
 
+/** Text to token ids and back. Made by `loadModel`. */
 export class Tokenizer {
   /** Id of the begin token, or null. */
   readonly beginId: number | null;

@@ -194,7 +194,7 @@ t.test('text that may turn into a call is held back', async (t) => {
 
 t.test('embeddings', async (t) => {
   const asked: unknown[] = [];
-  const source = { info: model.info, createChat: () => undefined, embed: async (texts: string[], options: unknown) => (asked.push([texts, options]), { embeddings: texts.map(() => Float32Array.of(0.5, 1)), usage: { promptTokens: 4 } }) };
+  const source = { info: model.info, createChat: () => undefined, embed: async (texts: string[], options: unknown) => (asked.push([texts, options]), { vectors: texts.map(() => Float32Array.of(0.5, 1)), usage: { promptTokens: 4 } }) };
   const embedding: EmbeddingModelV4 = embeddingModel(source as unknown as Model, { pooling: 'last', normalize: false });
   t.match(await embedMany({ model: embedding, values: ['a', 'b'] }), { embeddings: [[0.5, 1], [0.5, 1]], usage: { tokens: 4 } });
   t.match(asked, [[['a', 'b'], { pooling: 'last', normalize: false }]]);

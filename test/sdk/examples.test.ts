@@ -9,7 +9,9 @@ import { MessageChannel } from 'node:worker_threads';
 import t from 'tap';
 import { parseAllDocuments } from 'yaml';
 import { loadModel } from '../../sdk/src/index.js';
+import { Metrics } from '../../sdk/src/server/metrics.js';
 import { serveRules } from '../../sdk/src/server/serve-options.js';
+import { Slots } from '../../sdk/src/server/slots.js';
 import { noBrowser, startBrowser } from '../web/browser.js';
 import { plainEnvironment } from './cli-process.js';
 import { copyOf, editJson, stories, temporaryFolder } from './fixtures.js';
@@ -76,7 +78,9 @@ t.test('electron, without Electron', async (t) => {
       port1.on('message', listen);
       port1.postMessage(message);
     });
-  t.match(await answer({ id: 1, send: 'Hello', maxTokens: 5 }), { done: { finishReason: 'length', tokens: 5 }, text: expected.text.slice(0, 5) });
+  const short = await answer({ id: 1, send: 'Hello', maxTokens: 5 });
+  t.match(short, { done: { finishReason: 'length', tokens: 5 } });
+  t.ok(short.text.length > 3 && expected.text.startsWith(short.text), short.text);
   t.match(await answer({ id: 2, send: 'More', maxTokens: 400 }), { error: { message: /abort/ } });
   port1.postMessage({ reset: true });
   t.match(await answer({ id: 3, send: 'word '.repeat(600) }), { error: { code: 'ERR_CONTEXT_OVERFLOW' } });
@@ -110,23 +114,23 @@ t.test('browser', { skip: noBrowser !== false ? noBrowser : existsSync(sdk) ? fa
   const server = execFile(process.execPath, ['browser/serve.js', stories], { cwd: project, env: { ...plainEnvironment(), PORT: '0' } });
   t.teardown(() => server.kill());
   const url = await new Promise<string>((started) => server.stdout!.once('data', (text) => started(String(text).trim())));
-  t.equal((await fetch(`${url}..%2f..%2fpackage.json`)).status, 404);
+  t.equal((await fetch(`${url}..%2fworker-thread/main.js`)).status, 404);
   const browser = await startBrowser(t);
   const page = await browser.newPage();
   await page.goto(url);
   await page.getByRole('button', { name: 'Continue it', disabled: false }).click({ timeout: 60_000 });
-  await page.waitForFunction((lily) => document.querySelector('#story')!.textContent!.includes(lily), lily);
-  t.match(await page.getByRole('status').textContent(), /^stories-260k on \d+ threads$/);
+  await page.locator('#story', { hasText: lily }).waitFor();
+  t.match(await page.getByRole('status').textContent(), /^\S+ on \d+ threads$/);
 });
 
 t.test('jetson', async (t) => {
   const unit = await read('jetson', 'shiftadd.service');
   const [, command] = /^ExecStart=(.*)$/m.exec(unit)!;
-  t.match(command, `--port ${serveRules.port.initial} `);
+  t.match(command!, `--port ${serveRules.port.initial} `);
   await checkServe(t, command!.split(' ').slice(2));
   const seconds = Number(/^TimeoutStopSec=(\d+)$/m.exec(unit)![1]);
   t.ok(seconds * 1000 > serveRules.stopTimeoutMs.initial, 'systemd waits longer than the server');
-  if (!existsSync('/usr/bin/systemd-analyze')) return t.skip('systemd-analyze is not here');
+  if (!existsSync('/usr/bin/systemd-analyze')) return void t.pass('systemd-analyze is not here', { skip: true });
   // Programs and files of the board are not here.
   const file = join(project, 'shiftadd.service');
   await writeFile(file, unit.replace(/^ExecStart=\S+/m, `ExecStart=${process.execPath}`).replace('EnvironmentFile=', 'EnvironmentFile=-'));
@@ -160,13 +164,10 @@ t.test('k3s', async (t) => {
   const expressions = [...panels.flatMap(({ targets }) => targets.map(({ expr }: any) => expr)), ...dashboard.templating.list.map(({ query }: any) => query), ...of('PrometheusRule').spec.groups[0].rules.map(({ expr }: any) => expr)];
   const named = new Set(expressions.flatMap((text: string) => text.match(/\bshiftadd_\w+/g) ?? []));
   t.ok(named.size > 8);
-  const { serve } = await import('../../sdk/src/server/index.js');
-  const model = await loadModel(chatModel);
-  const server = await serve(model, { port: 0 });
-  const metrics = await (await fetch(new URL('/metrics', server.url))).text();
-  await server.close();
-  await model.close();
-  for (const name of named) t.match(metrics, new RegExp(`^# TYPE ${name} `, 'm'), name);
+  const metrics = new Metrics({ slots: new Slots(1, 1), info: {}, joules: () => 1, memory: () => ({ weightsBytes: 1, gpuBytes: 1 }) });
+  metrics.request('/v1/models', 200);
+  const text = metrics.text();
+  for (const name of named) t.match(text, new RegExp(`^# TYPE ${name} `, 'm'), name);
 });
 
 /** The command line knows these options of `serve`. */

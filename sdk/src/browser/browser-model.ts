@@ -16,6 +16,7 @@ import { sendableOptions } from './sendable-options.js';
 import { sendableSource, type ModelSource } from './sources.js';
 import { WorkerLink } from './worker-link.js';
 
+/** As `LoadOptions` of Node, with what only a page has. */
 export interface BrowserLoadOptions extends Omit<LoadOptions, 'backend' | 'onProgress' | 'isa' | 'measure'> {
   /** Says on every result why there is no energy: a browser has no meter. Default false. */
   measure?: boolean;
@@ -25,6 +26,7 @@ export interface BrowserLoadOptions extends Omit<LoadOptions, 'backend' | 'onPro
   assets?: string | URL;
   /** Forces an instruction set: portable, simd128, relaxedsimd. Default what the browser has. */
   isa?: 'portable' | 'simd128' | 'relaxedsimd';
+  /** Called as the work goes on. */
   onProgress?: (progress: LoadProgress) => void;
 }
 
@@ -122,6 +124,7 @@ export class BrowserModel {
     return (await this.#link.call({ method: 'encode', text })) as number[];
   }
 
+  /** The text of token ids. */
   async decode(ids: ArrayLike<number>): Promise<string> {
     return (await this.#link.call({ method: 'decode', ids: Array.from(ids) })) as string;
   }
@@ -141,6 +144,7 @@ export class BrowserModel {
     this.#link.end(null);
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -187,12 +191,14 @@ export class BrowserChat {
     this.#history = this.#first;
   }
 
+  /** Ends a running turn and frees the memory. Idempotent. */
   async close(): Promise<void> {
     await this.#link.call({ method: 'closeChat', chat: this.#id }).catch((error: unknown) => {
       if (!(error instanceof ShiftAddError && (error.code === 'ERR_CLOSED' || error.code === 'ERR_WORKER'))) throw error; // gone with its worker
     });
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -35,6 +35,7 @@ interface CacheRecord {
   isWhole: boolean;
 }
 
+/** A model that this origin keeps. */
 export interface CachedModel {
   /** The address that it was loaded from. */
   url: string;

@@ -28,6 +28,7 @@ export interface LoadedModel {
   cache: CacheState;
 }
 
+/** Bytes in the worker of a model. */
 export interface MemoryOfWorker {
   /** Of the WebAssembly instance: weights, caches, scratch. */
   wasmBytes: number;

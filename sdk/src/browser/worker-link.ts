@@ -8,6 +8,7 @@ interface Waiting {
   resolve: (message: { value: unknown; history?: ChatMessage[] }) => void;
   reject: (error: unknown) => void;
   onChunk?: (chunk: TextChunk) => void;
+  /** Called as the work goes on. */
   onProgress?: (progress: never) => void;
 }
 

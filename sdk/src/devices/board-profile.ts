@@ -2,6 +2,7 @@
 import type { Precision } from '../engine.js';
 import type { EnergyScope } from './energy-meter.js';
 
+/** What is known of a kind of board: memory, bandwidth, where its meters are. */
 export interface BoardProfile {
   /** File name without `.json`; what `--device` takes: `orin-nano-8gb`. */
   id: string;

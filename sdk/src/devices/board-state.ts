@@ -2,6 +2,7 @@
 import type { BoardProfile } from './board-profile.js';
 import type { SystemFiles } from './system-files.js';
 
+/** A power mode of a board. */
 export interface PowerMode {
   id: number;
   /** Null where neither the board's table nor its profile names it. */
@@ -15,6 +16,7 @@ export interface PowerMode {
   contradictions: string[];
 }
 
+/** The cores of one kind and their clock. */
 export interface ProcessorState {
   presentCores: number | null;
   onlineCores: number | null;
@@ -34,11 +36,13 @@ export interface ClockState {
   limitMegahertz: number | null;
 }
 
+/** One sensor, in degrees Celsius. */
 export interface Temperature {
   zone: string;
   celsius: number;
 }
 
+/** Whether the board is holding back, and why. */
 export interface Throttling {
   /** Null where the board has no sign of it. */
   now: boolean | null;
@@ -46,6 +50,7 @@ export interface Throttling {
   evidence: string[];
 }
 
+/** Clocks, temperatures and limits at one moment. */
 export interface BoardState {
   powerMode: PowerMode | null;
   processor: ProcessorState;

@@ -6,6 +6,7 @@ import { type JetsonRelease, jetsonRelease } from './jetson-release.js';
 import { loadBoardProfiles } from './profile-folder.js';
 import { SystemFiles, defaultRoot } from './system-files.js';
 
+/** Where to look instead of this machine. */
 export interface DetectOptions {
   /** Where `/proc` and `/sys` of the machine lie; default `/`. */
   sysRoot?: string;
@@ -13,6 +14,7 @@ export interface DetectOptions {
 
 export const detectRules = { sysRoot: { kind: 'text', initial: defaultRoot } } as const satisfies RuleTable;
 
+/** The board that this machine is, as far as its files tell. */
 export interface DetectedBoard extends BoardState {
   profile: BoardProfile;
   /** What decided, the surest first: a part number, an entry of the device tree, the SoC with the memory, the architecture. */

@@ -9,6 +9,7 @@ export type EnergyScope = 'module' | 'module and carrier' | 'board' | 'package' 
 /** `counter`: the hardware integrates. `sampled`: power was read and integrated here. `estimated`: neither. */
 export type EnergyMethod = 'counter' | 'sampled' | 'estimated';
 
+/** One supply line that a meter reads. */
 export interface EnergyRail {
   /** As the board labels it, such as VDD_IN. */
   name: string;
@@ -16,6 +17,7 @@ export interface EnergyRail {
   inTotal: boolean;
 }
 
+/** Something on this machine that tells power or energy, and what it covers. */
 export interface EnergyMeter {
   /** Which interface it reads: `ina3221-hwmon`, `ina3221-iio`, `ina238`, `rapl`, `nvml`, `pi5-pmic`, `battery`, `hwmon`, `tegrastats`. */
   readonly name: string;
@@ -40,6 +42,7 @@ export interface UnreadableMeter {
   fix: string;
 }
 
+/** One reading, in watts. */
 export interface PowerSample {
   atMs: number;
   /** Of the total; null where a reading was missed. */
@@ -48,6 +51,7 @@ export interface PowerSample {
   rails: (number | null)[];
 }
 
+/** The energy between two times, in joules, with its interval. */
 export interface EnergyWindow {
   startMs: number;
   endMs: number;
@@ -64,6 +68,7 @@ export interface EnergyWindow {
   problem: string | null;
 }
 
+/** Reads a meter in the background until it is closed. */
 export interface EnergyRecorder {
   readonly meter: EnergyMeter;
   /** Waits until readings reach `endMs`, then integrates. RangeError when the window was not recorded. */
@@ -76,6 +81,7 @@ export interface EnergyRecorder {
   close(): Promise<void>;
 }
 
+/** Milliseconds of a clock that never goes back, the one that all recorders use. */
 export function monotonicMs(): number {
   return Number(process.hrtime.bigint()) / 1e6;
 }

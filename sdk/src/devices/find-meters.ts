@@ -15,6 +15,7 @@ import { findTegrastats } from './tegrastats.js';
 
 export const energyScopes = ['module', 'module and carrier', 'board', 'package', 'gpu', 'battery', 'PMIC rails'] as const satisfies readonly EnergyScope[];
 
+/** Where meters are looked for. */
 export interface FindMetersOptions {
   /** Where `/proc` and `/sys` of the machine lie; default `/`. */
   sysRoot?: string;
@@ -22,6 +23,7 @@ export interface FindMetersOptions {
   scope?: EnergyScope;
 }
 
+/** Which meter is read, and how often. */
 export interface RecorderOptions extends FindMetersOptions {
   /** The name of a meter; default: the first that can be read. */
   meter?: string;
@@ -29,6 +31,7 @@ export interface RecorderOptions extends FindMetersOptions {
   rateHz?: number;
 }
 
+/** The meters that can be read, the best first, and those that cannot. */
 export interface MeterList {
   meters: EnergyMeter[];
   unreadable: UnreadableMeter[];

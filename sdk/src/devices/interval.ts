@@ -43,6 +43,7 @@ export function inverse({ value, uncertainty }: Figure): Figure | null {
   return { value: 1 / value, uncertainty: uncertainty === null ? null : uncertainty / (value * value) };
 }
 
+/** Two figures beside each other. */
 export interface Comparison {
   /** b / a. Null when a is 0. */
   ratio: Figure | null;

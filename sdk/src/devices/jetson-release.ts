@@ -1,6 +1,7 @@
 /** The Jetson Linux (L4T) release of a board and the JetPack that brought it. */
 import type { SystemFiles } from './system-files.js';
 
+/** The release of Jetson Linux that a board runs. */
 export interface JetsonRelease {
   /** `36.4.4` */
   l4t: string;

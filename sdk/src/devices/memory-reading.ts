@@ -6,6 +6,7 @@ import { readOptions, type RuleTable } from '../options.js';
 import { monotonicMs } from './energy-meter.js';
 import { defaultRoot, SystemFiles, type SystemFile } from './system-files.js';
 
+/** What the system tells about memory at one moment, in bytes; null where it does not. */
 export interface MemoryReading {
   /** Milliseconds of `monotonicMs`. */
   atMs: number;
@@ -56,8 +57,10 @@ export const memoryNumbers = [
   'nvMapProcessBytes',
 ] as const satisfies readonly Exclude<keyof MemoryReading, 'atMs'>[];
 
+/** A number that a reading of memory has. */
 export type MemoryNumber = (typeof memoryNumbers)[number];
 
+/** Where to read. */
 export interface ReadMemoryOptions {
   /** Where the files of the kernel are. Default '/'. */
   sysRoot?: string;

@@ -7,6 +7,7 @@ import { readOptions, type RuleTable } from '../options.js';
 import { monotonicMs } from './energy-meter.js';
 import { memoryNumbers, MemoryReader, readMemoryRules, type MemoryNumber, type MemoryReading } from './memory-reading.js';
 
+/** How often, and of which process. */
 export interface MemoryRecorderOptions {
   /** Readings per second, 1 to 200. Default 20. */
   rateHz?: number;
@@ -27,6 +28,7 @@ export interface MemoryChange {
   growth: number | null;
 }
 
+/** Readings between two times, in bytes. */
 export interface MemoryTimeline {
   startMs: number;
   endMs: number;
@@ -36,6 +38,7 @@ export interface MemoryTimeline {
   invalid: string | null;
 }
 
+/** Reads memory in the background until it is closed. */
 export interface MemoryRecorder {
   /** Times are milliseconds of `monotonicMs`. Waits until readings reach `endMs`. RangeError when the window was not recorded. */
   between(startMs: number, endMs: number): Promise<MemoryTimeline>;

@@ -3,6 +3,7 @@ import { ShiftAddError } from '../errors.js';
 import { type Comparison, compareFigures, type Figure } from './interval.js';
 import type { ProfilePhase, ProfileResult } from './profile-result.js';
 
+/** One figure of two profiles. */
 export interface ComparedFigure extends Comparison {
   name: string;
   unit: 'J/token' | 'tokens/J' | 'tokens/s' | 'W' | 'bytes';
@@ -11,6 +12,7 @@ export interface ComparedFigure extends Comparison {
   b: Figure | null;
 }
 
+/** Two profiles beside each other, and whether they may be compared. */
 export interface ProfileComparison {
   figures: ComparedFigure[];
   /** What is not the same in the two runs, in words: model, backend, workload, board, power mode, meter. */

@@ -18,6 +18,7 @@ import { assembleResult } from './profile-statement.js';
 import { warmUp } from './profile-workload.js';
 import { SystemFiles, defaultRoot } from './system-files.js';
 
+/** What is measured, and how long. */
 export interface ProfileOptions {
   /** What is said to the model; a list is a conversation of as many turns. Default a short question. */
   prompt?: string | string[];
@@ -43,9 +44,11 @@ export interface ProfileOptions {
   sysRoot?: string;
   /** Aborting rejects with the signal's reason. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: ProfileProgress) => void;
 }
 
+/** How far a profile is. */
 export interface ProfileProgress {
   phase: 'warm-up' | 'idle' | 'prefill' | 'decode';
   /** Seconds that have passed and that the run is expected to take; with `untilStable` its limit. */

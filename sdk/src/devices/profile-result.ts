@@ -5,6 +5,7 @@ import type { BoardState } from './board-state.js';
 import type { EnergyMeter, EnergyMethod, EnergyScope } from './energy-meter.js';
 import type { Figure } from './interval.js';
 
+/** The phases of a generation. */
 export type PhaseName = 'prefill' | 'decode';
 
 /** A stretch of steady load: passes over one turn's prompt, or over its answer. */
@@ -30,6 +31,7 @@ export interface ProfileWindow {
   problems: string[];
 }
 
+/** Energy of one window, in joules. */
 export interface WindowEnergy {
   joules: number;
   /** Half of the 95 % interval. */
@@ -41,6 +43,7 @@ export interface WindowEnergy {
   coverage: number;
 }
 
+/** Energy of one phase, in joules. */
 export interface PhaseEnergy {
   /** Everything within the scope of the meter, idle power included. Null with a `problem`. */
   joulesPerToken: Figure | null;
@@ -54,6 +57,7 @@ export interface PhaseEnergy {
   netProblem: string | null;
 }
 
+/** Speed and energy of one phase. */
 export interface ProfilePhase {
   name: PhaseName;
   /** Of one pass over all turns. */
@@ -62,6 +66,7 @@ export interface ProfilePhase {
   energy: PhaseEnergy;
 }
 
+/** Power without work, in watts. */
 export interface IdlePower {
   /** Power of the total, with the model in memory and nothing running. */
   before: { watts: number; uncertainty: number } | null;
@@ -91,6 +96,7 @@ export interface ProfileTimeline {
   tokens: { atMs: number[]; prefill: number[]; decode: number[] };
 }
 
+/** What a token costs on this device. */
 export interface ProfileResult {
   /** Tells a saved profile from other documents. */
   kind: 'profile';

@@ -10,6 +10,7 @@ import type { WindowEnergy } from './profile-result.js';
 import { windowEnergy } from './profile-session.js';
 import { defaultRoot } from './system-files.js';
 
+/** What a profiler reads. */
 export interface ProfilerOptions {
   /** The name of a meter. Default the first that can be read. */
   meter?: string;
@@ -129,6 +130,7 @@ export class Profiler {
     if (this.#owned) await this.#recorder?.close();
   }
 
+  /** The same as `close`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

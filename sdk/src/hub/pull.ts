@@ -7,6 +7,7 @@ import { defaultCache, hubHome, RepositoryCache } from './cache.js';
 import { HubClient, type RepositoryFile } from './client.js';
 import { download } from './download.js';
 
+/** Which files of a repository, from where, and where they are kept. */
 export interface PullOptions {
   /** Branch, tag or commit. Default `main`, or what follows @ in the name. */
   revision?: string;
@@ -22,9 +23,11 @@ export interface PullOptions {
   offline?: boolean;
   /** Aborting rejects with the signal's reason; what has come stays, and the same call goes on with it. */
   signal?: AbortSignal;
+  /** Called as the work goes on. */
   onProgress?: (progress: PullProgress) => void;
 }
 
+/** How far a download is, in bytes. */
 export interface PullProgress {
   /** The file that is coming. */
   file: string;
@@ -33,6 +36,7 @@ export interface PullProgress {
   totalBytes: number;
 }
 
+/** Where the files lie, and what was downloaded. */
 export interface PullResult {
   /** For `loadModel`: the folder, or the GGUF file. */
   path: string;

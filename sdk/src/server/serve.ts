@@ -47,6 +47,7 @@ export interface Server {
   readonly url: string;
   /** Takes no more requests, refuses those that wait, lets those that run finish for `stopTimeoutMs`, then cancels them. Idempotent. */
   close(): Promise<void>;
+  /** The same as `close`. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 

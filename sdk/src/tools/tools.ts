@@ -15,6 +15,7 @@ export interface ToolDefinition {
 /** 'auto': the model decides; 'none': no call; 'required': some call; or the call of one tool. */
 export type ToolChoice = 'auto' | 'none' | 'required' | { name: string };
 
+/** A call that the model made. */
 export interface ToolCall {
   /** Nine letters and digits, unlike those of other calls of the chat. */
   id: string;
