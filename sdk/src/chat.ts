@@ -172,7 +172,16 @@ export class Chat {
     const { contextSize, overflow, system, messages, calls, kept } = this;
     const options = JSON.parse(JSON.stringify({ ...this.defaults, overflow })) as ChatState['options'];
     const chat = { contextSize, messages, systemMessages: system.length, tools: toolsForTemplate(this.tools), calls, options };
-    const saving = saveChat(this.core, path, chat, kept?.session ?? null, kept?.tokens ?? []).finally(() => (this.busy = false));
+    const save = async (): Promise<string> => {
+      try {
+        if (kept !== null) await this.core.prefixes.withdraw(kept);
+        return await saveChat(this.core, path, chat, kept?.session ?? null, kept?.tokens ?? []);
+      } finally {
+        if (kept !== null) this.core.prefixes.park(kept, kept.tokens);
+        this.busy = false;
+      }
+    };
+    const saving = save();
     this.idle = saving.catch(() => undefined);
     return saving;
   }

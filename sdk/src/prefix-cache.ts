@@ -81,11 +81,16 @@ export class PrefixCache {
 
   /** A chat goes on with its own session. */
   async resume(kept: KeptSession, prompt: readonly number[]): Promise<number> {
-    this.parked.delete(kept);
-    while (kept.copying !== null) await kept.copying;
+    await this.withdraw(kept);
     const reused = Math.min(common(prompt, kept.tokens), prompt.length - 1); // the logits of the last are needed
     this.begin(kept, reused, prompt.length);
     return reused;
+  }
+
+  /** From now on nobody copies the session, until it is parked again. */
+  async withdraw(kept: KeptSession): Promise<void> {
+    this.parked.delete(kept);
+    while (kept.copying !== null) await kept.copying;
   }
 
   /** Between two turns of a chat. */
@@ -96,8 +101,7 @@ export class PrefixCache {
 
   /** Nobody needs the session any more; `tokens` are what it holds, null when that is not certain. */
   async release(kept: KeptSession, tokens: number[] | null): Promise<void> {
-    this.parked.delete(kept);
-    while (kept.copying !== null) await kept.copying;
+    await this.withdraw(kept);
     if (tokens === null || tokens.length === 0 || this.limits.sessions === 0) return kept.session.close();
     this.hold(kept, tokens);
     this.kept.add(kept);

@@ -256,7 +256,12 @@ t.test('chats share the prefix of others, open or closed', async (t) => {
   const both = await Promise.all([first.send('And then?').result(), third.send(question).result()]);
   t.same(both[0].tokens, (await expected.send('And then?').result()).tokens, 'a turn and a copy at the same time');
   t.same(both[1].tokens, answer.tokens);
-  await Promise.all([first.close(), second.close(), third.close()]);
+  const fourth = model.createChat(greedy);
+  const path = join(await temporaryFolder(t), 'chat.state');
+  const [, again] = await Promise.all([second.saveState(path), fourth.send(question).result(), third.saveState(join(path, '..', 'third'))]);
+  t.same(again.tokens, answer.tokens, 'saved and copied at the same time');
+  t.same((await model.restoreChat(path)).history, second.history);
+  await Promise.all([first.close(), second.close(), third.close(), fourth.close()]);
   const last = await model.createChat(greedy).send(question).result();
   t.same(last.tokens, answer.tokens);
   t.equal(last.usage.cachedPromptTokens, last.usage.promptTokens - 1, 'of a closed chat');
