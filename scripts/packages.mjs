@@ -111,7 +111,8 @@ function stageEngine(engine, manifest) {
 /** Local symbols only: the entry points of Node-API must stay. */
 function strip(file, built) {
   const program = built === 'arm64' && host !== 'linux-arm64' ? 'aarch64-linux-gnu-strip' : (process.env.STRIP ?? 'strip');
-  if (process.platform === 'win32' || !findProgram(program)) return;
+  if (process.platform === 'win32') return;
+  if (!findProgram(program)) return void process.stderr.write(`shiftadd: ${basename(file)} keeps its symbols, because there is no ${program}\n`);
   run(program, [process.platform === 'darwin' ? '-x' : '--strip-unneeded', file]);
 }
 
