@@ -34,7 +34,7 @@ export interface ChatOptions extends SamplingOptions {
 }
 
 /** What takes the place of the saved options of a chat. */
-export type RestoreOptions = Omit<ChatOptions, 'system'>;
+export type RestoreOptions = Omit<ChatOptions, 'system' | 'history'>;
 
 /** Of one turn; what is not given is as the chat was made. */
 export interface SendOptions extends Omit<GenerateOptions, 'addSpecialTokens' | 'parseSpecial'> {

@@ -108,8 +108,8 @@ export const chatRules = {
   overflow: choice(['throw', 'drop-oldest-turns'], 'throw'),
 } as const;
 
-const { system: _, ...restorable } = chatRules;
-/** The system message is that of the saved chat. */
+const { system: _system, history: _history, ...restorable } = chatRules;
+/** System message and history are those of the saved chat. */
 export const restoreRules = restorable;
 
 export const evaluateRules = {

@@ -28,8 +28,7 @@ export function finishReason({ finishReason: raw }: GenerationResult): LanguageM
 
 /** What an earlier run left in a cache is read, the rest of the prompt computed and written. */
 export function usage({ usage: counts, finishReason: ended }: GenerationResult): LanguageModelV4Usage {
-  const { promptTokens, completionTokens } = counts;
-  const cacheRead = (counts as { cachedPromptTokens?: number }).cachedPromptTokens ?? 0;
+  const { promptTokens, cachedPromptTokens: cacheRead, completionTokens } = counts;
   const noCache = promptTokens - cacheRead;
   return {
     inputTokens: { total: promptTokens, noCache, cacheRead, cacheWrite: noCache },

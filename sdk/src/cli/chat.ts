@@ -73,7 +73,7 @@ export const chat = defineCommand({
       stop: [...values.stop],
       promptLookup: values['prompt-lookup'],
     };
-    const model = await loadWithProgress(name, values, call, values.context);
+    const model = await loadWithProgress(name, values, call, { contextSize: values.context });
     try {
       const settings = { ...given({ system: values.system, overflow: values.overflow as OverflowPolicy }), ...options };
       if (prompt === undefined) await converse(model, settings, terminal);

@@ -20,14 +20,13 @@ export async function loadWithProgress(
   model: string | undefined,
   values: EngineValues,
   { terminal, signal }: Pick<Call<CommandOptions>, 'terminal' | 'signal'>,
-  contextSize?: number,
-  measure?: boolean,
+  more: Pick<LoadOptions, 'contextSize' | 'measure' | 'prefixCache'> = {},
 ): Promise<Model> {
   const progress = terminal.progress('Loading');
   try {
     const loaded = await loadModel(model, {
       ...loadOptions(values),
-      ...given({ contextSize, measure }),
+      ...given(more),
       signal,
       onProgress: ({ phase, done, total }) => progress.update(phase === 'load' ? 1 : done / Math.max(1, total), phase),
     });

@@ -81,7 +81,7 @@ export const profile = defineCommand({
 
 async function measure(name: string | undefined, prompt: string[] | undefined, call: Call<typeof profileOptions>): Promise<ProfileResult> {
   const { values, terminal, signal } = call;
-  const model = await loadWithProgress(name, values, call, values.context);
+  const model = await loadWithProgress(name, values, call, { contextSize: values.context });
   const progress = terminal.progress('Profiling');
   try {
     const options: ProfileOptions = {

@@ -22,6 +22,7 @@ export const serveCommand = defineCommand({
     parallel: { rule: { kind: 'integer', least: 1, most: 64, initial: 4 }, value: 'N', help: 'requests that run at once, each with a context of its own' },
     queue: { rule: { kind: 'integer', least: 0, most: 100_000, initial: 64 }, value: 'N', help: 'requests that may wait; further ones get status 429' },
     context: { rule: { kind: 'integer', least: 1, most: 2 ** 31 - 1 }, value: 'N', help: 'tokens of a request, prompt and answer together', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
+    'prefix-cache': { rule: { kind: 'integer', least: 0, most: 1024, initial: 4 }, value: 'N', help: 'contexts kept after their requests, for prompts that begin alike; 0 keeps none' },
     'max-body': { rule: { kind: 'integer', least: 1024, most: 2 ** 30, initial: 2 ** 20 }, value: 'BYTES', help: 'the largest request', sdkName: 'maxBodyBytes' },
     'request-seconds': { rule: { kind: 'integer', least: 1, most: 3600, initial: 30 }, value: 'N', help: 'a client must have sent its request by then' },
     'stop-seconds': { rule: { kind: 'integer', least: 0, most: 3600, initial: 10 }, value: 'N', help: 'how long running requests may go on after a signal' },
@@ -38,7 +39,11 @@ export const serveCommand = defineCommand({
     const apiKey = values['api-key'] ?? process.env[keyVariable];
     if (apiKey === '') throw new UsageError(`${keyVariable} is empty: set a key or unset it`, 'serve');
     const stop = stopSignal(signal);
-    const model = await loadWithProgress(name, values, { terminal, signal }, values.context, values.measure);
+    const model = await loadWithProgress(name, values, { terminal, signal }, {
+      contextSize: values.context,
+      measure: values.measure,
+      prefixCache: { sessions: values['prefix-cache']! },
+    });
     try {
       const { serve } = await import('../server/index.js'); // no other command needs it
       const server = await serve(model, {

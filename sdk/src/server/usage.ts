@@ -82,7 +82,7 @@ function ratio(over: number, under: number): number | null {
 
 /** Tokens of the prompt that an earlier request had computed. */
 export function cachedTokens({ usage }: GenerationResult): number {
-  return (usage as { cachedPromptTokens?: number }).cachedPromptTokens ?? 0;
+  return usage.cachedPromptTokens;
 }
 
 function peakBytes({ growth, peakRssBytes }: MemoryUse): number | null {
