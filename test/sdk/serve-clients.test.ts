@@ -88,10 +88,11 @@ t.test('a short request is not kept by a long one', async (t) => {
   t.same(order, ['short', 'long']);
 });
 
-t.test('eight clients, and no text of another', async (t) => {
-  const server = await serveStories(t, model, { parallel: 4, queue: 100 });
+t.test('eight clients, and no text of another, though contexts are kept', async (t) => {
+  const keeping = await loadStories(t, undefined, { prefixCache: { sessions: 3 } }); // fewer than there are clients
+  const server = await serveStories(t, keeping, { parallel: 4, queue: 100 });
   const names = ['Tom', 'Lily', 'Ben', 'Mia', 'Sam', 'Sue', 'Max', 'Zoe'];
-  const shared = 'Once there was a big tree in the park. '.repeat(3);
+  const shared = 'Once there was a big tree in the park. '.repeat(16); // more than one step of the prompt
   const prompts = names.flatMap((name) => [name, shared.slice(0, 60) + name, shared + name]);
   const expected = new Map<string, string>();
   for (const prompt of prompts) expected.set(prompt, await loneText(prompt));
@@ -120,6 +121,7 @@ t.test('eight clients, and no text of another', async (t) => {
     }),
   );
   t.ok(answered > 50, `${answered} answers`);
+  t.ok((await metric(server, 'shiftadd_tokens_total{kind="cached"}')) > 128, 'beginnings were shared');
 });
 
 t.test('a server that stops finishes what runs and refuses the rest', async (t) => {
