@@ -2,11 +2,11 @@
 import type { EmbeddingModelV4, LanguageModelV4, LanguageModelV4CallOptions, LanguageModelV4StreamPart } from '@ai-sdk/provider';
 import { Output, embedMany, generateObject, generateText, isStepCount, jsonSchema, streamText, tool } from 'ai';
 import t from 'tap';
-import { CallGuard } from '../../sdk/src/ai-sdk/call-guard.js';
 import { answerStream } from '../../sdk/src/ai-sdk/answer-stream.js';
 import { embeddingModel, languageModel } from '../../sdk/src/ai-sdk/index.js';
 import { readPrompt } from '../../sdk/src/ai-sdk/prompt.js';
 import { loadModel, type GenerationResult, type Model } from '../../sdk/src/index.js';
+import { HeldCalls } from '../../sdk/src/tools/held-calls.js';
 import { Run, noEnergy } from '../../sdk/src/run.js';
 import { copyOf, editJson, join, stories } from './fixtures.js';
 
@@ -169,26 +169,16 @@ t.test('prompts become messages', (t) => {
 });
 
 t.test('text that may turn into a call is held back', async (t) => {
-  const shown = (chunks: string[]): string[] => {
-    const guard = new CallGuard();
-    return [...chunks.map((chunk) => guard.push(chunk)), guard.end()];
-  };
-  t.same(shown(['a ', 'b']), ['a', ' b', ''], 'white space waits for what follows');
-  t.same(shown(['1 < 2', ' <tool', 'box>']), ['1 < 2', '', ' <toolbox>', '']);
-  t.same(shown(['x\n<tool_', 'call>\n{', '}']), ['x', '', '', '\n<tool_call>\n{}']);
-  t.same(shown(['{ "na', 'me": "f"}']), ['', '', '{ "name": "f"}'], 'marks that are special tokens are not in the text');
-  t.same(shown(['{ "na', 'tion": 1}']), ['', '{ "nation": 1}', '']);
-  t.same(shown(['[TOOL', '_CALLS][']), ['', '', '[TOOL_CALLS][']);
   const result = { text: 'x', finishReason: 'toolCalls', toolCalls: [{ id: 'call00001', name: 'f', arguments: { a: 1 } }], tokens: [], usage: { promptTokens: 2, completionTokens: 9 }, timings: { promptMs: 4, promptTokensPerSecond: 500 }, memory: {}, energy: noEnergy, backend: { name: 'cpu', isa: 'avx2', threads: 1 } } as unknown as GenerationResult;
   const stream = (last: GenerationResult): Promise<any[]> => {
     const run = new Run(async ({ emit }) => {
       for (const text of ['x', '\n<tool_call>{"name"', ': "f"}']) emit({ type: 'text', text, tokens: [1] });
       return last;
     }, () => undefined);
-    return all(answerStream(run, { warnings: [], response: { id: '1', timestamp: new Date(), modelId: 'm' }, calls: 'guarded', includeRawChunks: false, signal: undefined }));
+    return all(answerStream(run, { warnings: [], response: { id: '1', timestamp: new Date(), modelId: 'm' }, held: new HeldCalls(null, false, () => ''), includeRawChunks: false, signal: undefined }));
   };
   t.match(await stream(result), [{ type: 'stream-start' }, { type: 'response-metadata' }, { type: 'text-start' }, { type: 'text-delta', delta: 'x' }, { type: 'text-end' }, { type: 'tool-input-start', toolName: 'f' }, { type: 'tool-input-delta', delta: '{"a":1}' }, { type: 'tool-input-end' }, { type: 'tool-call', input: '{"a":1}' }, { type: 'finish', finishReason: { unified: 'tool-calls' }, usage: { inputTokens: { total: 2, noCache: 2, cacheRead: 0 } } }]);
-  const cut = await stream({ ...result, finishReason: 'length', toolCalls: undefined } as unknown as GenerationResult);
+  const cut = await stream({ ...result, text: 'x\n<tool_call>{"name": "f"}', finishReason: 'length', toolCalls: undefined } as unknown as GenerationResult);
   t.equal(cut.filter(({ type }) => type === 'text-delta').map(({ delta }) => delta).join(''), 'x\n<tool_call>{"name": "f"}', 'without a whole call all of it is text');
 });
 

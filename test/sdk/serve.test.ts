@@ -2,7 +2,7 @@
 import OpenAI from 'openai';
 import t from 'tap';
 import type { EnergyRecorder } from '../../sdk/src/index.js';
-import { HeldCalls } from '../../sdk/src/server/held-calls.js';
+import { HeldCalls } from '../../sdk/src/tools/held-calls.js';
 import { loadStories, metric, post, serveStories, strictEvents, until } from './serve-model.js';
 
 const model = await loadStories(t);

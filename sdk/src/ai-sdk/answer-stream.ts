@@ -1,14 +1,14 @@
 /** A turn as the stream of parts that the AI SDK reads. */
 import type { LanguageModelV4StreamPart, SharedV4Warning } from '@ai-sdk/provider' with { 'resolution-mode': 'import' };
 import type { Run, TextChunk } from '../run.js';
+import type { HeldCalls } from '../tools/held-calls.js';
 import { content, finishReason, metadata, noUsage, usage } from './answer.js';
-import { CallGuard } from './call-guard.js';
 
 export interface StreamSettings {
   warnings: SharedV4Warning[];
   response: { id: string; timestamp: Date; modelId: string };
-  /** 'free': no call; 'guarded': the text may turn into calls; 'demanded': it is a call, so that none of it is shown. */
-  calls: 'free' | 'guarded' | 'demanded';
+  /** Keeps calls out of the text; null where there can be none. */
+  held: HeldCalls | null;
   includeRawChunks: boolean;
   signal: AbortSignal | undefined;
 }
@@ -40,24 +40,20 @@ export function answerStream(run: Run, settings: StreamSettings): ReadableStream
 }
 
 class StreamParts {
-  private readonly guard: CallGuard | null;
   private isOpen = false;
 
-  constructor(private readonly settings: StreamSettings) {
-    this.guard = settings.calls === 'guarded' ? new CallGuard() : null;
-  }
+  constructor(private readonly settings: StreamSettings) {}
 
   next(chunk: TextChunk): LanguageModelV4StreamPart[] {
     const raw: LanguageModelV4StreamPart[] = this.settings.includeRawChunks ? [{ type: 'raw', rawValue: chunk }] : [];
-    if (this.settings.calls === 'demanded') return raw;
-    return [...raw, ...this.text(this.guard === null ? chunk.text : this.guard.push(chunk.text))];
+    const { held } = this.settings;
+    return [...raw, ...this.text(held === null ? chunk.text : held.push(chunk.text, chunk.tokens))];
   }
 
   finish(result: Awaited<ReturnType<Run['result']>>): LanguageModelV4StreamPart[] {
     const calls = content(result).filter((part) => part.type === 'tool-call');
-    const rest = calls.length > 0 ? [] : this.settings.calls === 'demanded' ? this.text(result.text) : this.text(this.guard?.end() ?? '');
     return [
-      ...rest,
+      ...this.text(this.settings.held?.rest(result.text) ?? ''),
       ...this.close(),
       ...calls.flatMap((call): LanguageModelV4StreamPart[] => [
         { type: 'tool-input-start', id: call.toolCallId, toolName: call.toolName },

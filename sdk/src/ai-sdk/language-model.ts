@@ -1,8 +1,10 @@
 /** A loaded model as a language model of the AI SDK. */
 import type { LanguageModelV4, LanguageModelV4CallOptions } from '@ai-sdk/provider' with { 'resolution-mode': 'import' };
 import type { Model } from '../model.js';
+import { coreOf } from '../model-core.js';
 import { show } from '../options.js';
 import type { Run } from '../run.js';
+import { HeldCalls } from '../tools/held-calls.js';
 import { content, finishReason, metadata, usage } from './answer.js';
 import { answerStream, type StreamSettings } from './answer-stream.js';
 import { readCall, type CallSettings } from './call-settings.js';
@@ -43,7 +45,7 @@ export function languageModel(model: Model): LanguageModelV4 {
       const stream = answerStream(run, {
         warnings: settings.warnings,
         response,
-        calls: tools.length === 0 || toolChoice === 'none' ? 'free' : toolChoice === 'auto' ? 'guarded' : 'demanded',
+        held: tools.length === 0 || toolChoice === 'none' ? null : new HeldCalls(coreOf(model)?.template.source ?? null, toolChoice !== 'auto', (tokens) => model.tokenizer.decode(tokens, { skipSpecialTokens: false })),
         includeRawChunks: call.includeRawChunks === true,
         signal: call.abortSignal,
       });

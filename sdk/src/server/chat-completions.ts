@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto';
 import type { SendOptions } from '../chat.js';
 import type { FinishReason, GenerationResult } from '../run.js';
 import { samplingOptions, type AnswerEvent, type AnswerStart, type Served } from './answers.js';
-import { HeldCalls } from './held-calls.js';
+import { HeldCalls } from '../tools/held-calls.js';
 import { HttpError } from './http-error.js';
 import { chatLogprobs } from './logprob-body.js';
 import { chatMessages } from './messages.js';

@@ -1,5 +1,5 @@
 /** Keeps the marks of tool calls out of streamed text: what may be a call is held back until the answer is whole. */
-import { callFormat, type CallFormat } from '../tools/call-format.js';
+import { callFormat, type CallFormat } from './call-format.js';
 
 export class HeldCalls {
   private held = '';
