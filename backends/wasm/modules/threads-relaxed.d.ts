@@ -28,8 +28,10 @@ export class SessionInfo {
     private constructor();
     free(): void;
     [Symbol.dispose](): void;
+    beyond_switch: number;
     context_size: number;
     kv_cache_bytes: number;
+    position_bytes: number;
     position: number;
     scratch_bytes: number;
 }
@@ -52,11 +54,15 @@ export function close_session(session: number): void;
  */
 export function constrain(session: number, grammar: number, budget: number): void;
 
+export function copy_session(session: number, from: number, tokens: Int32Array): void;
+
 export function decode_draft(session: number, token: number, draft: Int32Array): Int32Array;
 
 export function describe_model(model: number): ModelInfo;
 
 export function describe_session(session: number): SessionInfo;
+
+export function embed(session: number, tokens: Int32Array, pooling: number, embedding: number): Float32Array;
 
 export function evaluate(session: number, tokens: Int32Array): Float32Array;
 
@@ -104,9 +110,13 @@ export function read_files(model: number): number;
 
 export function release(address: number): void;
 
+export function restore_positions(session: number, tokens: Int32Array, saved: Uint8Array, beyond_switch: boolean): void;
+
 export function rewind(session: number, position: number): void;
 
 export function sample(session: number, temperature: number, top_k: number, top_p: number, min_p: number, repetition_penalty: number, repetition_window: number): number;
+
+export function save_positions(session: number, first: number, count: number): Uint8Array;
 
 export function seed(session: number, seed: bigint): void;
 
@@ -124,9 +134,11 @@ export interface InitOutput {
     readonly __wbg_get_modelinfo_mapped_bytes: (a: number) => number;
     readonly __wbg_get_modelinfo_precision: (a: number) => number;
     readonly __wbg_get_modelinfo_threads: (a: number) => number;
+    readonly __wbg_get_sessioninfo_beyond_switch: (a: number) => number;
     readonly __wbg_get_sessioninfo_context_size: (a: number) => number;
     readonly __wbg_get_sessioninfo_kv_cache_bytes: (a: number) => number;
     readonly __wbg_get_sessioninfo_position: (a: number) => number;
+    readonly __wbg_get_sessioninfo_position_bytes: (a: number) => number;
     readonly __wbg_get_sessioninfo_scratch_bytes: (a: number) => number;
     readonly __wbg_modelinfo_free: (a: number, b: number) => void;
     readonly __wbg_sessioninfo_free: (a: number, b: number) => void;
@@ -136,9 +148,11 @@ export interface InitOutput {
     readonly __wbg_set_modelinfo_mapped_bytes: (a: number, b: number) => void;
     readonly __wbg_set_modelinfo_precision: (a: number, b: number) => void;
     readonly __wbg_set_modelinfo_threads: (a: number, b: number) => void;
+    readonly __wbg_set_sessioninfo_beyond_switch: (a: number, b: number) => void;
     readonly __wbg_set_sessioninfo_context_size: (a: number, b: number) => void;
     readonly __wbg_set_sessioninfo_kv_cache_bytes: (a: number, b: number) => void;
     readonly __wbg_set_sessioninfo_position: (a: number, b: number) => void;
+    readonly __wbg_set_sessioninfo_position_bytes: (a: number, b: number) => void;
     readonly __wbg_set_sessioninfo_scratch_bytes: (a: number, b: number) => void;
     readonly allocate: (a: number) => number;
     readonly append: (a: number, b: number, c: number) => [number, number];
@@ -146,9 +160,11 @@ export interface InitOutput {
     readonly close_model: (a: number) => void;
     readonly close_session: (a: number) => void;
     readonly constrain: (a: number, b: number, c: number) => [number, number];
+    readonly copy_session: (a: number, b: number, c: number, d: number) => [number, number];
     readonly decode_draft: (a: number, b: number, c: number, d: number) => [number, number, number, number];
     readonly describe_model: (a: number) => [number, number, number];
     readonly describe_session: (a: number) => [number, number, number];
+    readonly embed: (a: number, b: number, c: number, d: number, e: number) => [number, number, number, number];
     readonly evaluate: (a: number, b: number, c: number) => [number, number, number, number];
     readonly failure_message: (a: number) => [number, number];
     readonly follow_grammar: (a: number, b: number, c: number, d: number, e: number) => [number, number, number, number];
@@ -161,15 +177,17 @@ export interface InitOutput {
     readonly open_grammar: (a: number, b: number, c: number) => [number, number, number];
     readonly open_model: (a: number, b: number, c: number, d: number, e: number, f: number, g: number, h: number, i: number, j: number, k: number, l: number, m: number) => [number, number, number];
     readonly open_session: (a: number, b: number) => [number, number, number];
-    readonly shiftadd_rust_alloc: (a: number, b: number) => number;
-    readonly shiftadd_rust_alloc_zeroed: (a: number, b: number) => number;
-    readonly shiftadd_rust_free: (a: number) => void;
     readonly prefill: (a: number, b: number, c: number) => [number, number];
     readonly prefill_logits: (a: number, b: number, c: number, d: number) => [number, number, number, number];
     readonly read_files: (a: number) => [number, number, number];
     readonly release: (a: number) => void;
+    readonly shiftadd_rust_alloc: (a: number, b: number) => number;
+    readonly shiftadd_rust_alloc_zeroed: (a: number, b: number) => number;
+    readonly shiftadd_rust_free: (a: number) => void;
+    readonly restore_positions: (a: number, b: number, c: number, d: number, e: number, f: number) => [number, number];
     readonly rewind: (a: number, b: number) => [number, number];
     readonly sample: (a: number, b: number, c: number, d: number, e: number, f: number, g: number) => [number, number, number];
+    readonly save_positions: (a: number, b: number, c: number) => [number, number, number, number];
     readonly seed: (a: number, b: bigint) => [number, number];
     readonly set_vocabulary: (a: number, b: number, c: number, d: number, e: number, f: number, g: number) => [number, number];
     readonly start: () => void;

@@ -171,6 +171,13 @@ export class SessionInfo {
     /**
      * @returns {number}
      */
+    get beyond_switch() {
+        const ret = wasm.__wbg_get_sessioninfo_beyond_switch(this.__wbg_ptr);
+        return ret;
+    }
+    /**
+     * @returns {number}
+     */
     get context_size() {
         const ret = wasm.__wbg_get_sessioninfo_context_size(this.__wbg_ptr);
         return ret;
@@ -180,6 +187,13 @@ export class SessionInfo {
      */
     get kv_cache_bytes() {
         const ret = wasm.__wbg_get_sessioninfo_kv_cache_bytes(this.__wbg_ptr);
+        return ret;
+    }
+    /**
+     * @returns {number}
+     */
+    get position_bytes() {
+        const ret = wasm.__wbg_get_sessioninfo_position_bytes(this.__wbg_ptr);
         return ret;
     }
     /**
@@ -199,6 +213,12 @@ export class SessionInfo {
     /**
      * @param {number} arg0
      */
+    set beyond_switch(arg0) {
+        wasm.__wbg_set_sessioninfo_beyond_switch(this.__wbg_ptr, arg0);
+    }
+    /**
+     * @param {number} arg0
+     */
     set context_size(arg0) {
         wasm.__wbg_set_sessioninfo_context_size(this.__wbg_ptr, arg0);
     }
@@ -207,6 +227,12 @@ export class SessionInfo {
      */
     set kv_cache_bytes(arg0) {
         wasm.__wbg_set_sessioninfo_kv_cache_bytes(this.__wbg_ptr, arg0);
+    }
+    /**
+     * @param {number} arg0
+     */
+    set position_bytes(arg0) {
+        wasm.__wbg_set_sessioninfo_position_bytes(this.__wbg_ptr, arg0);
     }
     /**
      * @param {number} arg0
@@ -282,6 +308,20 @@ export function constrain(session, grammar, budget) {
 
 /**
  * @param {number} session
+ * @param {number} from
+ * @param {Int32Array} tokens
+ */
+export function copy_session(session, from, tokens) {
+    const ptr0 = passArray32ToWasm0(tokens, wasm.__wbindgen_malloc);
+    const len0 = WASM_VECTOR_LEN;
+    const ret = wasm.copy_session(session, from, ptr0, len0);
+    if (ret[1]) {
+        throw takeFromExternrefTable0(ret[0]);
+    }
+}
+
+/**
+ * @param {number} session
  * @param {number} token
  * @param {Int32Array} draft
  * @returns {Int32Array}
@@ -320,6 +360,25 @@ export function describe_session(session) {
         throw takeFromExternrefTable0(ret[1]);
     }
     return SessionInfo.__wrap(ret[0]);
+}
+
+/**
+ * @param {number} session
+ * @param {Int32Array} tokens
+ * @param {number} pooling
+ * @param {number} embedding
+ * @returns {Float32Array}
+ */
+export function embed(session, tokens, pooling, embedding) {
+    const ptr0 = passArray32ToWasm0(tokens, wasm.__wbindgen_malloc);
+    const len0 = WASM_VECTOR_LEN;
+    const ret = wasm.embed(session, ptr0, len0, pooling, embedding);
+    if (ret[3]) {
+        throw takeFromExternrefTable0(ret[2]);
+    }
+    var v2 = getArrayF32FromWasm0(ret[0], ret[1]).slice();
+    wasm.__wbindgen_free(ret[0], ret[1] * 4, 4);
+    return v2;
 }
 
 /**
@@ -539,6 +598,23 @@ export function release(address) {
 
 /**
  * @param {number} session
+ * @param {Int32Array} tokens
+ * @param {Uint8Array} saved
+ * @param {boolean} beyond_switch
+ */
+export function restore_positions(session, tokens, saved, beyond_switch) {
+    const ptr0 = passArray32ToWasm0(tokens, wasm.__wbindgen_malloc);
+    const len0 = WASM_VECTOR_LEN;
+    const ptr1 = passArray8ToWasm0(saved, wasm.__wbindgen_malloc);
+    const len1 = WASM_VECTOR_LEN;
+    const ret = wasm.restore_positions(session, ptr0, len0, ptr1, len1, beyond_switch);
+    if (ret[1]) {
+        throw takeFromExternrefTable0(ret[0]);
+    }
+}
+
+/**
+ * @param {number} session
  * @param {number} position
  */
 export function rewind(session, position) {
@@ -564,6 +640,22 @@ export function sample(session, temperature, top_k, top_p, min_p, repetition_pen
         throw takeFromExternrefTable0(ret[1]);
     }
     return ret[0];
+}
+
+/**
+ * @param {number} session
+ * @param {number} first
+ * @param {number} count
+ * @returns {Uint8Array}
+ */
+export function save_positions(session, first, count) {
+    const ret = wasm.save_positions(session, first, count);
+    if (ret[3]) {
+        throw takeFromExternrefTable0(ret[2]);
+    }
+    var v1 = getArrayU8FromWasm0(ret[0], ret[1]).slice();
+    wasm.__wbindgen_free(ret[0], ret[1] * 1, 1);
+    return v1;
 }
 
 /**
@@ -667,6 +759,11 @@ function getArrayI32FromWasm0(ptr, len) {
 function getArrayU32FromWasm0(ptr, len) {
     ptr = ptr >>> 0;
     return getUint32ArrayMemory0().subarray(ptr / 4, ptr / 4 + len);
+}
+
+function getArrayU8FromWasm0(ptr, len) {
+    ptr = ptr >>> 0;
+    return getUint8ArrayMemory0().subarray(ptr / 1, ptr / 1 + len);
 }
 
 let cachedDataViewMemory0 = null;
