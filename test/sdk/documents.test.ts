@@ -99,17 +99,18 @@ t.test('programs for pages', { skip: existsSync(forPages) ? false : 'dist/browse
 t.test('programs run', async (t) => {
   const project = await temporaryFolder(t);
   await mkdir(join(project, 'node_modules'));
-  for (const name of ['shiftadd', 'ai', 'esbuild']) await symlink(name === 'shiftadd' ? checkout : join(checkout, 'node_modules', name), join(project, 'node_modules', name), 'junction');
+  for (const name of ['shiftadd', 'ai', 'esbuild', 'openai']) await symlink(name === 'shiftadd' ? checkout : join(checkout, 'node_modules', name), join(project, 'node_modules', name), 'junction');
   const folder = await copyOf(t, stories);
   await editJson(join(folder, 'tokenizer_config.json'), (config: any) => {
     config.chat_template = "{% for m in messages %}{{ m.role + ': ' + m.content + '\\n' }}{% endfor %}assistant:";
   });
-  // Not those of pages, which tests of the browser build cover, and not a profile, which idles for ten seconds.
-  const chosen = programs.filter((block) => !isForPages(block) && !block.code.includes('profileModel'));
+  await writeFile(join(project, 'main.js'), "import 'shiftadd';\n"); // for bundlers
+  // Not those of pages, which tests of the browser build cover, not a profile, which idles for ten seconds, not clients of a server.
+  const chosen = programs.filter((block) => !isForPages(block) && !/profileModel|baseURL/.test(block.code));
   t.ok(chosen.length >= 7);
   const names: string[] = [];
   for (const block of chosen) {
-    const code = completed(block).replaceAll('await loadModel()', `await loadModel(${JSON.stringify(folder)})`);
+    const code = completed(block).replaceAll('await loadModel()', `await loadModel(${JSON.stringify(folder)})`).replaceAll('port: 8080', 'port: 0');
     const name = `${block.document.replace(/\W/g, '-')}-${block.line}.mjs`;
     await writeFile(join(project, name), ts.transpileModule(code, { compilerOptions: { target: ts.ScriptTarget.ES2022, module: ts.ModuleKind.ESNext } }).outputText);
     names.push(name);
