@@ -7,8 +7,8 @@ import { build, transform } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url))); // not of setup.mjs, which waits for this module where it is the main program
 
-// Names and short lines stay, for stack traces.
-const output = { minifyWhitespace: true, minifySyntax: true, lineLimit: 120, platform: 'node', target: 'node20.19' };
+// Short lines, for stack traces. Names do not stay: the package would have more than the 1 MB that it may have.
+const output = { minify: true, lineLimit: 120, platform: 'node', target: 'node20.19' };
 const common = { ...output, bundle: true, packages: 'external', legalComments: 'none', logLevel: 'warning', absWorkingDir: root };
 
 /** What package.json exports, and the worker. */
@@ -50,7 +50,7 @@ function keepImportsForRunTime(folder) {
   let found = 0;
   for (const name of readdirSync(folder).filter((name) => name.endsWith('.js'))) {
     const code = readFileSync(join(folder, name), 'utf8');
-    const marked = code.replace(/import\(\s*(?=pathToFileURL)/g, () => (found++, 'import(/* webpackIgnore: true */'));
+    const marked = code.replace(/import\(\s*(?=[\w$.(),\s]+\)\.href)/g, () => (found++, 'import(/* webpackIgnore: true */'));
     if (marked !== code) writeFileSync(join(folder, name), marked);
   }
   if (found !== 1) throw new Error(`${folder} has ${found} imports by path; bundle-sdk.mjs expects the one of module-place.js`);
