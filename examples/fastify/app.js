@@ -11,7 +11,8 @@ const body = {
 
 /** @param {import('shiftadd').Model} model */
 export function buildApp(model) {
-  const app = fastify({ bodyLimit: 64 * 1024 });
+  // Closing does not wait for connections that clients keep open.
+  const app = fastify({ bodyLimit: 64 * 1024, forceCloseConnections: true });
 
   app.post('/answer', { schema: { body } }, async (request, reply) => {
     const { prompt, maxTokens } = /** @type {{ prompt: string, maxTokens: number }} */ (request.body);
