@@ -7,6 +7,7 @@ import { embedRules, readOptions, show } from './options.js';
 /** The mean over all tokens, the last token, or the first one (of a causal model, which sees nothing else there, a constant or a word). */
 export type Pooling = 'mean' | 'last' | 'cls';
 
+/** How texts become vectors. */
 export interface EmbedOptions {
   /** Default 'mean'. */
   pooling?: Pooling;
@@ -20,6 +21,7 @@ export interface EmbedOptions {
   signal?: AbortSignal;
 }
 
+/** Vectors of texts. */
 export interface EmbedResult {
   /** One per text, in their order. */
   vectors: Float32Array[];
