@@ -42,6 +42,9 @@ void JobQueue::stop() {
   wake_.notify_all();
   if (thread_.joinable()) thread_.join();
   channel_.Release();
+  // Jobs hold the model, which holds this queue: nothing of it is touched after they are gone.
+  const std::deque<std::unique_ptr<Job>> waiting = std::move(jobs_);
+  const std::unique_ptr<Job> left = std::move(unfinished_);
 }
 
 Napi::Value JobQueue::run(Napi::Env env, std::unique_ptr<Job> job, Napi::Value cancel) {
@@ -81,17 +84,28 @@ void JobQueue::work_loop() {
     {
       std::lock_guard<std::mutex> lock(mutex_);
       running_ = nullptr;
-      // A dying environment takes no more calls; its heap goes away with everything the job refers to.
-      if (stopping_) return;
+      // A dying environment takes no more calls. The job holds a session and refers to JavaScript, so that thread frees it.
+      if (stopping_) {
+        unfinished_.reset(job);
+        return;
+      }
     }
-    if (channel_.NonBlockingCall(new Message{job, -1}) != napi_ok) return;
+    std::unique_ptr<Message> message(new Message{job, -1});
+    if (channel_.NonBlockingCall(message.get()) != napi_ok) {
+      unfinished_.reset(job);
+      return;
+    }
+    message.release();
   }
 }
 
 void JobQueue::call_js(Napi::Env env, Napi::Function, JobQueue* queue, Message* message) {
   const std::unique_ptr<Message> owned_message(message);
   Job* job = message->job;
-  if (static_cast<napi_env>(env) == nullptr) return;  // the environment is going away
+  if (static_cast<napi_env>(env) == nullptr) {  // the environment is going away
+    if (message->progress < 0) delete job;
+    return;
+  }
   const Napi::HandleScope scope(env);
   if (message->progress >= 0) {
     if (!job->progress.IsEmpty()) job->progress.Call({Napi::Number::New(env, message->progress)});

@@ -66,6 +66,7 @@ class JobQueue {
   std::condition_variable wake_;
   std::deque<std::unique_ptr<Job>> jobs_;
   Job* running_ = nullptr;
+  std::unique_ptr<Job> unfinished_;  // what ran when the environment went away
   size_t pending_ = 0;  // JavaScript thread only: the channel keeps the process alive while this is not 0
   bool stopping_ = false;
 };
