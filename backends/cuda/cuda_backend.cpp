@@ -14,6 +14,7 @@
 #include "backends/cuda/cuda_weights.h"
 #include "backends/cuda/held_operations.h"
 #include "backends/cuda/kv_layout.h"
+#include "backends/cuda/kv_transfer.h"
 #include "backends/cuda/packed_linear.h"
 #include "core/rotation.h"
 
@@ -147,24 +148,17 @@ class CudaBackend final : public Backend {
     return KvLayout(kv_type_, kv_heads, head_size, capacity).bytes;
   }
   uint64_t kv_position_bytes(uint32_t kv_heads, uint32_t head_size) const override {
-    const KvLayout layout(kv_type_, kv_heads, head_size, 0);
-    return uint64_t{2} * kv_heads * (layout.number_bytes + layout.scale_bytes);
+    return KvLayout(kv_type_, kv_heads, head_size, 0).position_bytes(kv_heads);
   }
   void read_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, uint8_t* host,
                size_t stride) override {
-    each_kv_run(cache, kv_heads, head_size, first, [&](CudaAddress run, size_t at, size_t bytes) {
-      kv_run_.resize(bytes * count);
-      device_->download(run, kv_run_.data(), bytes * count);
-      for (size_t m = 0; m < count; ++m) std::memcpy(host + m * stride + at, &kv_run_[m * bytes], bytes);
-    });
+    settle();
+    kv_transfer_.read({kv_type_, kv_heads, head_size, cache.capacity}, cache, kv_heads, first, count, host, stride);
   }
   void write_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, const uint8_t* host,
                 size_t stride) override {
-    each_kv_run(cache, kv_heads, head_size, first, [&](CudaAddress run, size_t at, size_t bytes) {
-      kv_run_.resize(bytes * count);
-      for (size_t m = 0; m < count; ++m) std::memcpy(&kv_run_[m * bytes], host + m * stride + at, bytes);
-      device_->upload(kv_run_.data(), run, bytes * count);
-    });
+    settle();
+    kv_transfer_.write({kv_type_, kv_heads, head_size, cache.capacity}, cache, kv_heads, first, count, host, stride);
   }
 
   void attend(const AttentionShape& shape, Buffer q, Buffer k, Buffer v, KvView cache, uint32_t position, uint32_t rows,
@@ -321,25 +315,6 @@ class CudaBackend final : public Backend {
 
  private:
   bool is_int8() const { return kv_type_ == KvType::int8; }
-  // visit(where position `first` of a head lies, where its part begins among a position's bytes, the bytes of that part) for the
-  // numbers, then the scales, of the keys and of the values of every head: positions of one head lie side by side.
-  template <class Visit>
-  void each_kv_run(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, const Visit& visit) {
-    settle();
-    const KvLayout layout(kv_type_, kv_heads, head_size, cache.capacity);
-    size_t at = 0;
-    const auto visit_part = [&](const uint8_t* data, uint64_t offset, uint32_t head, size_t bytes) {
-      if (bytes == 0) return;
-      visit(reinterpret_cast<CudaAddress>(data) + offset + (size_t{head} * cache.capacity + first) * bytes, at, bytes);
-      at += bytes;
-    };
-    for (const uint8_t* data : {cache.keys, cache.values}) {
-      for (uint32_t head = 0; head < kv_heads; ++head) {
-        visit_part(data, 0, head, layout.number_bytes);
-        visit_part(data, layout.scales_offset, head, layout.scale_bytes);
-      }
-    }
-  }
   // Keys and values of new positions into the cache: a thread per number, or a warp per group of them.
   void append(const AttentionShape& shape, uint32_t rows, const Attention& a) {
     const size_t lines = size_t{rows} * shape.kv_heads, groups = blocks_of(shape.head_size, kScaleGroup);
@@ -407,7 +382,7 @@ class CudaBackend final : public Backend {
   std::optional<HeldNorm> held_norm_;
   std::optional<HeldActivation> held_activation_;
   std::optional<HeldProduct> held_product_;
-  std::vector<uint8_t> kv_run_;               // positions of one head on their way to or from the host
+  KvTransfer kv_transfer_{*device_};
   std::vector<HeldRotation> held_rotations_;  // at most those of q and k
   bool in_step_ = false;
   uint32_t step_position_ = 0;  // what origin_ holds

@@ -23,6 +23,9 @@ struct KvLayout {
     bytes = padded(scales_offset + lines * scale_bytes);
   }
 
+  // Of one position as it is saved, keys and values.
+  uint64_t position_bytes(uint32_t kv_heads) const { return uint64_t{2} * kv_heads * (number_bytes + scale_bytes); }
+
   uint32_t number_bytes, scale_bytes;  // of one head at one position
   uint64_t scales_offset, bytes;
 };

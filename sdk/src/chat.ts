@@ -84,7 +84,6 @@ export class Chat {
   private readonly overflow: OverflowPolicy;
   private readonly system: ChatMessage[];
   private readonly tools: Tool[];
-  private readonly continues: boolean;
   private calls: number;
 
   /** `restored`: what a saved chat had, and a session that holds its tokens. */
@@ -110,7 +109,6 @@ export class Chat {
       this.calls = chat.calls;
       this.kept = kept;
     }
-    this.continues = this.messages.length > this.system.length;
   }
 
   /** The messages so far, the system message first. A turn is added when its answer is complete. */
@@ -125,7 +123,7 @@ export class Chat {
    * not change the history.
    */
   send(message: string | ChatMessage | ChatMessage[], options?: SendOptions): Run {
-    const turns = readTurns(message, this.continues);
+    const turns = readTurns(message, this.messages.length > this.system.length);
     const own = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined));
     const checked = readOptions<SendOptions>(sendRules, { ...this.defaults, ...own }, 'send');
     const tools = checked.tools === undefined ? this.tools : readTools(checked.tools);

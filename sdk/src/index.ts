@@ -7,8 +7,8 @@ export {
   type LoadOptions,
   type LoadProgress,
   type Model,
-  type ModelInfo,
 } from './model.js';
+export type { ModelInfo } from './model-info.js';
 export type { KvType, Precision } from './engine.js';
 export type { Chat, ChatOptions, RestoreOptions, SendOptions } from './chat.js';
 export type { OverflowPolicy } from './chat-overflow.js';

@@ -11,7 +11,7 @@ import { embedTexts, type EmbedOptions, type EmbedResult } from './embed.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import type { EnergyRecorder } from './devices/energy-meter.js';
-import { describeFamily, type FamilySpec } from './families/index.js';
+import { describeFamily } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkFormOptions, schemaForm, withJson } from './structured/form-plan.js';
 import { Measure } from './measure.js';
@@ -20,6 +20,7 @@ import { loadedWeights, type LoadedWeights } from './model-bytes.js';
 import { identifyModel } from './model-identity.js';
 import type { KeptSession, PrefixCacheOptions } from './prefix-cache.js';
 import { ModelCore, checkContextSize, shareCore } from './model-core.js';
+import { describeModel, nameOf, type ModelInfo } from './model-info.js';
 import { buildModelSpec, hasSameBits } from './model-spec.js';
 import { defaultContextSize, generateRules, loadRules, prefixCacheRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
@@ -28,7 +29,6 @@ import { readSchemaSource } from './structured/schema-source.js';
 import { selectBackend, type BackendAttempt, type BackendName, type SelectedBackend } from './select-backend.js';
 import { evaluateTaskItems, type TaskItem, type TaskOptions, type TaskResult } from './tasks.js';
 import { Tokenizer } from './tokenizer.js';
-import { measureWeights, type WeightBytes } from './weight-bytes.js';
 
 /** How a model is loaded; every option has a default. */
 export interface LoadOptions {
@@ -87,25 +87,6 @@ export interface BackendInfo {
   kvCache: KvType;
   /** What was tried before, and why it was not chosen. */
   attempts: BackendAttempt[];
-}
-
-/** What a model is. */
-export interface ModelInfo {
-  /** The last part of the folder's path. */
-  name: string;
-  /** `model_type` of config.json. */
-  architecture: string;
-  /** Weights, a tied head counted once. */
-  parameters: number;
-  layers: number;
-  /** Positions that the model was trained for. */
-  contextLimit: number;
-  vocabularySize: number;
-  packed: boolean;
-  /** Over the linear layers, all scales and padding counted; null for a dense model. */
-  bitsPerWeight: number | null;
-  /** In the files. */
-  bytes: WeightBytes;
 }
 
 /** A loaded model. Made by `loadModel`. */
@@ -324,7 +305,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     () => identifyModel(folder, spec.numbers),
   );
   onProgress?.({ phase: 'load', done: 1, total: 1 });
-  return new Model(core, describeModel(folder, family, spec), folder.path);
+  return new Model(core, describeModel(folder, family, spec.tensors), folder.path);
 }
 
 /** Closes the model when the meter fails. */
@@ -388,25 +369,4 @@ export function endIds(folder: ModelFolder, tokenizer: Tokenizer): Set<number> {
     for (const id of Array.isArray(field) ? field : [field]) if (typeof id === 'number') ids.add(id);
   }
   return ids;
-}
-
-/** The last part of a path. */
-function nameOf(path: string): string {
-  const parts = path.split(/[/\\]/).filter((part) => part !== '');
-  return parts.at(-1) ?? path;
-}
-
-function describeModel(folder: ModelFolder, family: FamilySpec, spec: ReturnType<typeof buildModelSpec>): ModelInfo {
-  const { bytes, bitsPerWeight } = measureWeights(spec.tensors);
-  return {
-    name: nameOf(folder.path),
-    architecture: family.modelType,
-    parameters: family.tensors.reduce((sum, tensor) => sum + tensor.shape.reduce((a, b) => a * b, 1), 0),
-    layers: family.layers,
-    contextLimit: family.contextLimit,
-    vocabularySize: family.vocabularySize,
-    packed: folder.quantization !== null,
-    bitsPerWeight: folder.quantization === null ? null : bitsPerWeight,
-    bytes,
-  };
 }

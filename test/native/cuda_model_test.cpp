@@ -104,6 +104,37 @@ Status move_session(const RandomModel& random, KvType kv_type, bool* same, float
   return ok_status();
 }
 
+// The int8 cache, which the CPU does not have: its numbers and scales go out and come in again.
+Status move_int8(const RandomModel& random, bool* same) {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Session> sessions[3];  // the first, restored, copied
+  SHIFTADD_TRY(open_cuda(&backend, KvType::int8));
+  SHIFTADD_TRY(Model::open(random.spec.data(), random.spec.size(), mapped(random.path), std::move(backend), &model));
+  for (auto& session : sessions) SHIFTADD_TRY(Session::open(*model, kContext, &session));
+  std::vector<int32_t> tokens(37);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<int32_t>(i * 29 % kVocabulary);
+  const std::span<const int32_t> first = std::span<const int32_t>(tokens).first(36), last = std::span<const int32_t>(tokens).last(1);
+  SHIFTADD_TRY(sessions[0]->prefill(first, Cancel(nullptr)));
+  const size_t position = sessions[0]->position_bytes();
+  std::vector<uint8_t> saved(first.size() * position), again(saved.size());
+  SHIFTADD_TRY(sessions[0]->save(0, 36, saved));
+  SHIFTADD_TRY(sessions[1]->restore(first.first(20), std::span<const uint8_t>(saved).first(20 * position), false));
+  SHIFTADD_TRY(sessions[1]->restore(first.subspan(20), std::span<const uint8_t>(saved).subspan(20 * position), false));
+  SHIFTADD_TRY(sessions[2]->copy(*sessions[0], first));
+  std::vector<float> logits[3];
+  *same = true;
+  for (int n = 0; n < 3; ++n) {
+    SHIFTADD_TRY(sessions[n]->save(0, 36, again));
+    *same = *same && again == saved;
+    SHIFTADD_TRY(sessions[n]->prefill(last, Cancel(nullptr)));
+    logits[n].resize(kVocabulary);
+    SHIFTADD_TRY(sessions[n]->logits(logits[n]));
+    *same = *same && same_bits(logits[n], logits[0]);
+  }
+  return ok_status();
+}
+
 void test_moved_sessions() {
   for (const KvType kv_type : {KvType::f32, KvType::f16}) {
     const std::string name = kv_type == KvType::f32 ? "f32 cache" : "f16 cache";
@@ -117,6 +148,10 @@ void test_moved_sessions() {
     tap::check(embedding_error < (kv_type == KvType::f32 ? 1e-3f : 5e-3f), name + ": vectors as on the CPU");
     tap::note("errors %g and %g", error, embedding_error);
   }
+  bool same = false;
+  const Status status = move_int8(RandomModel(true), &same);
+  if (!tap::check(status.ok(), "int8 cache: sessions are saved and restored")) tap::note("%s", status.message.c_str());
+  tap::check(same, "int8 cache: a restored and a copied session hold the same bytes and go on with the same bits");
 }
 
 Status tell(const StoriesModel& stories, std::unique_ptr<Backend> backend, int count, std::vector<int32_t>* tokens) {

@@ -74,7 +74,7 @@ t.test('programs that are read: vcgencmd and tegrastats', async (t) => {
   const board = (await openEnergyRecorder({ sysRoot: pi, meter: 'pi5-pmic-board' }))!;
   t.match(board.meter, { method: 'estimated', scope: 'board' });
   const start = monotonicMs();
-  const window = await board.between(start, start + 1500);
+  const window = await board.between(start, start + 4000);
   t.ok(Math.abs(window.averageWatts! - (6 * 1.1451 + 0.5879)) < 1e-6, `${window.averageWatts}`);
   await board.close();
 
@@ -92,12 +92,12 @@ t.test('it works in both builds and keeps no program alive', async (t) => {
   const code = (load: string): string => `(async () => { const { openEnergyRecorder, monotonicMs } = ${load};
     const recorder = await openEnergyRecorder({ sysRoot: ${JSON.stringify(root)} });
     const start = monotonicMs();
-    const { joules } = await recorder.between(start, start + 200);
+    const { joules } = await recorder.between(start, start + 1000);
     console.log(joules.toFixed(4)); })();`;
   const module = pathToFileURL(join(packageRoot(), 'dist', 'esm', 'index.js')).href;
   const run = promisify(execFile);
   for (const load of [`await import(${JSON.stringify(module)})`, `require(${JSON.stringify(join(packageRoot(), 'dist', 'cjs', 'index.js'))})`]) {
     const { stdout } = await run(process.execPath, ['--eval', code(load)], { env: plainEnvironment(), timeout: 60_000 });
-    t.equal(stdout.trim(), (4.984 * 0.96 * 0.2).toFixed(4));
+    t.equal(stdout.trim(), (4.984 * 0.96 * 1).toFixed(4));
   }
 });

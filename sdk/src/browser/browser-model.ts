@@ -7,7 +7,8 @@ import type { EvaluateOptions, EvaluateResult } from '../evaluate.js';
 import { ShiftAddError } from '../errors.js';
 import type { GenerateOptions } from '../generate.js';
 import { checkContextSize } from '../model-core.js';
-import type { BackendInfo, LoadOptions, LoadProgress, ModelInfo } from '../model.js';
+import type { BackendInfo, LoadOptions, LoadProgress } from '../model.js';
+import type { ModelInfo } from '../model-info.js';
 import { chatRules, generateRules, loadRules, readOptions, sendRules, show } from '../options.js';
 import type { Run } from '../run.js';
 import type { CacheState } from './model-store.js';
@@ -156,16 +157,13 @@ export class BrowserChat {
   readonly #id: number;
   readonly #ready: Promise<unknown>;
   readonly #first: ChatMessage[];
-  readonly #continues: boolean;
   #history: ChatMessage[];
 
   constructor(link: WorkerLink, id: number, options: ChatOptions) {
     this.#link = link;
     this.#id = id;
     this.#first = options.system === undefined ? [] : [{ role: 'system', content: options.system }];
-    const earlier = readHistory(options.history);
-    this.#continues = earlier.length > 0;
-    this.#history = [...this.#first, ...earlier];
+    this.#history = [...this.#first, ...readHistory(options.history)];
     const given = Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
     this.#ready = link.call({ method: 'createChat', chat: id, options: sendableOptions<ChatOptions & { schema?: never }>(given) });
     this.#ready.catch(() => undefined); // the first turn rejects with it
@@ -178,7 +176,7 @@ export class BrowserChat {
 
   /** As `Chat.send`. */
   send(message: string | ChatMessage | ChatMessage[], options?: SendOptions): Run {
-    const messages = readTurns(message, this.#continues);
+    const messages = readTurns(message, this.#history.length > this.#first.length);
     // Only what was given: the rest are the chat's own defaults.
     readOptions<SendOptions>(sendRules, options, 'send');
     const { signal, ...rest } = Object.fromEntries(Object.entries(options ?? {}).filter(([, value]) => value !== undefined)) as SendOptions;

@@ -6,7 +6,8 @@ export { listCachedModels, removeCachedModel, type CachedModel } from './model-c
 export type { CacheState } from './model-store.js';
 export type { MemoryOfWorker } from './protocol.js';
 export type { ModelSource } from './sources.js';
-export type { BackendInfo, LoadProgress, ModelInfo } from '../model.js';
+export type { BackendInfo, LoadProgress } from '../model.js';
+export type { ModelInfo } from '../model-info.js';
 export type { KvType, Precision } from '../engine.js';
 export type { ChatOptions, SendOptions } from '../chat.js';
 export type { ChatMessage } from '../chat-template.js';

@@ -1,5 +1,6 @@
 /** What a profile run measured. Everything in it is JSON; times are milliseconds since the run began. */
-import type { BackendInfo, ModelInfo } from '../model.js';
+import type { BackendInfo } from '../model.js';
+import type { ModelInfo } from '../model-info.js';
 import type { MemoryUse } from '../run.js';
 import type { BoardState } from './board-state.js';
 import type { EnergyMeter, EnergyMethod, EnergyScope } from './energy-meter.js';

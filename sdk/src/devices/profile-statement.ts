@@ -1,7 +1,7 @@
 /** Puts a profile run together: figures, what spoils them, what to know about them, and the method in words. */
 import type { EngineSession } from '../engine.js';
 import type { ModelCore } from '../model-core.js';
-import type { ModelInfo } from '../model.js';
+import type { ModelInfo } from '../model-info.js';
 import type { MemoryUse } from '../run.js';
 import type { DetectedBoard } from './board.js';
 import type { BoardState } from './board-state.js';

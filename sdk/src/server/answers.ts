@@ -1,4 +1,5 @@
 /** The answers of one request, made one after another in its place: as pieces while they come, then each result. */
+import { randomUUID } from 'node:crypto';
 import type { Model } from '../model.js';
 import type { GenerationResult, Run, TextChunk } from '../run.js';
 import type { GenerateOptions } from '../generate.js';
@@ -71,4 +72,9 @@ export interface Served {
   fingerprint: string;
   /** Seconds since 1970 at which it was served. */
   created: number;
+}
+
+/** The fields that a whole answer and its chunks begin with; `prefix` is that of OpenAI's ids. */
+export function answerHead(served: Served, prefix: 'chatcmpl' | 'cmpl', object: string): object {
+  return { id: `${prefix}-${randomUUID()}`, object, created: Math.floor(Date.now() / 1000), model: served.name, system_fingerprint: served.fingerprint };
 }

@@ -1,9 +1,8 @@
 /** POST /v1/chat/completions: what a request asks for, and its answers whole or as chunks. */
-import { randomUUID } from 'node:crypto';
 import type { SendOptions } from '../chat.js';
 import type { FinishReason, GenerationResult } from '../run.js';
-import { samplingOptions, type AnswerEvent, type AnswerStart, type Served } from './answers.js';
 import { HeldCalls } from '../tools/held-calls.js';
+import { answerHead, samplingOptions, type AnswerEvent, type AnswerStart, type Served } from './answers.js';
 import { HttpError } from './http-error.js';
 import { chatLogprobs } from './logprob-body.js';
 import { chatMessages } from './messages.js';
@@ -74,11 +73,6 @@ function toolCallsOf({ toolCalls }: GenerationResult, { parallel_tool_calls: par
   return parallel === false ? calls.slice(0, 1) : calls;
 }
 
-/** The fields that all chunks or the whole answer begin with. */
-function head(served: Served, object: string): object {
-  return { id: `chatcmpl-${randomUUID()}`, object, created: Math.floor(Date.now() / 1000), model: served.name, system_fingerprint: served.fingerprint };
-}
-
 /** The body of a request without `stream`. */
 export async function chatBody(served: Served, request: ChatRequest, events: AsyncIterable<AnswerEvent>): Promise<object> {
   const tally = new Tally();
@@ -95,13 +89,13 @@ export async function chatBody(served: Served, request: ChatRequest, events: Asy
       finish_reason: finishReasons[result.finishReason],
     });
   }
-  return { ...head(served, 'chat.completion'), choices, usage: tally.usage(), timings: tally.timings() };
+  return { ...answerHead(served, 'chatcmpl', 'chat.completion'), choices, usage: tally.usage(), timings: tally.timings() };
 }
 
 /** The chunks of a request with `stream`. */
 export async function* chatChunks(served: Served, request: ChatRequest, events: AsyncIterable<AnswerEvent>): AsyncGenerator<object, undefined> {
   const withUsage = request.stream_options?.include_usage === true;
-  const fields = head(served, 'chat.completion.chunk');
+  const fields = answerHead(served, 'chatcmpl', 'chat.completion.chunk');
   const { tokenizer } = served.model;
   const tally = new Tally();
   const chunk = (index: number, delta: object, finish: string | null, logprobs: unknown, more: object = {}): object => ({

@@ -1,7 +1,6 @@
 /** POST /v1/completions: the continuation of texts or token ids, whole or as chunks. */
-import { randomUUID } from 'node:crypto';
 import type { FinishReason } from '../run.js';
-import { samplingOptions, type AnswerEvent, type AnswerStart, type Served } from './answers.js';
+import { answerHead, samplingOptions, type AnswerEvent, type AnswerStart, type Served } from './answers.js';
 import { completionLogprobs } from './logprob-body.js';
 import type { CompletionRequest } from './request-fields.js';
 import { Tally } from './usage.js';
@@ -34,10 +33,6 @@ function promptsOf(prompt: CompletionRequest['prompt']): (string | number[])[] {
 
 const finishReasons: Readonly<Record<FinishReason, string>> = { stop: 'stop', length: 'length', toolCalls: 'stop', aborted: 'stop' };
 
-function head(served: Served): object {
-  return { id: `cmpl-${randomUUID()}`, object: 'text_completion', created: Math.floor(Date.now() / 1000), model: served.name, system_fingerprint: served.fingerprint };
-}
-
 /** The body of a request without `stream`. */
 export async function completionBody(served: Served, events: AsyncIterable<AnswerEvent>): Promise<object> {
   const tally = new Tally();
@@ -49,13 +44,13 @@ export async function completionBody(served: Served, events: AsyncIterable<Answe
     const logprobs = result.logprobs === undefined ? null : completionLogprobs(served.model.tokenizer, result.logprobs, 0);
     choices.push({ index, text: result.text, logprobs, finish_reason: finishReasons[result.finishReason] });
   }
-  return { ...head(served), choices, usage: tally.usage(), timings: tally.timings() };
+  return { ...answerHead(served, 'cmpl', 'text_completion'), choices, usage: tally.usage(), timings: tally.timings() };
 }
 
 /** The chunks of a request with `stream`. */
 export async function* completionChunks(served: Served, request: CompletionRequest, events: AsyncIterable<AnswerEvent>): AsyncGenerator<object, undefined> {
   const withUsage = request.stream_options?.include_usage === true;
-  const fields = head(served);
+  const fields = answerHead(served, 'cmpl', 'text_completion');
   const { tokenizer } = served.model;
   const last = promptsOf(request.prompt).length * (request.n ?? 1) - 1;
   const tally = new Tally();

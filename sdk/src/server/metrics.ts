@@ -2,7 +2,6 @@
 import type { GenerationResult } from '../run.js';
 import { metricText, type Metric } from '../devices/prometheus.js';
 import type { Slots } from './slots.js';
-import { cachedTokens } from './usage.js';
 
 export interface MetricsSource {
   slots: Slots;
@@ -30,10 +29,10 @@ export class Metrics {
 
   /** Of a finished answer. */
   answer(result: GenerationResult): void {
-    const cached = cachedTokens(result);
-    this.tokens.prompt += result.usage.promptTokens - cached;
-    this.tokens.cached += cached;
-    this.tokens.completion += result.usage.completionTokens;
+    const { promptTokens, cachedPromptTokens, completionTokens } = result.usage;
+    this.tokens.prompt += promptTokens - cachedPromptTokens;
+    this.tokens.cached += cachedPromptTokens;
+    this.tokens.completion += completionTokens;
     this.seconds.prompt += result.timings.promptMs / 1000;
     this.seconds.decode += result.timings.decodeMs / 1000;
   }

@@ -41,14 +41,14 @@ export class Tally {
       prompt_tokens: promptTokens,
       completion_tokens: completionTokens,
       total_tokens: promptTokens + completionTokens,
-      prompt_tokens_details: { cached_tokens: this.sum(cachedTokens, true) },
+      prompt_tokens_details: { cached_tokens: this.sum(({ usage }) => usage.cachedPromptTokens, true) },
       joules: joules.includes(null) ? null : joules.reduce((sum: number, one) => sum + one!, 0),
       peak_bytes: peaks.length === 0 ? null : Math.max(...peaks),
     };
   }
 
   timings(): TimingsBody {
-    const cached = this.sum(cachedTokens);
+    const cached = this.sum(({ usage }) => usage.cachedPromptTokens);
     const promptTokens = this.sum(({ usage }) => usage.promptTokens) - cached;
     const predicted = this.sum(({ usage }) => usage.completionTokens);
     const promptMs = this.sum(({ timings }) => timings.promptMs);
@@ -78,11 +78,6 @@ export class Tally {
 
 function ratio(over: number, under: number): number | null {
   return under > 0 ? over / under : null;
-}
-
-/** Tokens of the prompt that an earlier request had computed. */
-export function cachedTokens({ usage }: GenerationResult): number {
-  return usage.cachedPromptTokens;
 }
 
 function peakBytes({ growth, peakRssBytes }: MemoryUse): number | null {
