@@ -81,7 +81,7 @@ class Backend {
   virtual uint64_t kv_bytes(uint32_t kv_heads, uint32_t head_size, uint32_t capacity) const = 0;
 
   // What one layer keeps of a position, as it leaves the device: the keys, then the values, each [key/value head][head size] in
-  // the cache's element type, little-endian. The same bytes on every backend.
+  // the cache's element type, little-endian; a head of 8-bit integers is followed by its scales. The same bytes on every backend.
   virtual uint64_t kv_position_bytes(uint32_t kv_heads, uint32_t head_size) const = 0;
   // Copies positions [first, first + count) of one layer to or from the host, where they begin `stride` bytes apart.
   virtual void read_kv(KvView cache, uint32_t kv_heads, uint32_t head_size, uint32_t first, uint32_t count, uint8_t* host,

@@ -54,8 +54,9 @@ sa_status sa_gpu_describe(int32_t device, sa_gpu* out) {
   if (out == nullptr) return null_argument();
   CudaDeviceInfo info;
   if (Status status = describe_cuda_device(nullptr, device, &info); !status.ok()) return finish(status);
-  *out = {info.count, info.capability, info.multiprocessors, info.integrated, {}};
+  *out = {info.count, info.capability, info.multiprocessors, info.integrated, {}, {}};
   std::memcpy(out->name, info.name, sizeof out->name);
+  std::memcpy(out->uuid, info.uuid, sizeof out->uuid);
   return 0;
 }
 

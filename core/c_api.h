@@ -29,7 +29,7 @@ typedef struct sa_grammar sa_grammar;
 typedef struct sa_quantizer sa_quantizer;
 typedef struct sa_tuner sa_tuner;
 
-enum { SA_API_VERSION = 3 };
+enum { SA_API_VERSION = 4 };
 SA_API int32_t sa_version(void);
 SA_API const char* sa_last_error(void);
 
@@ -49,6 +49,7 @@ typedef struct {
   int32_t multiprocessors;
   int32_t integrated; /* 1: shares its memory with the processor */
   char name[200];
+  char uuid[48];      /* "GPU-..." as NVML writes it */
 } sa_gpu;
 /* The GPU of this index for the backend "cuda". Fails with what is missing: the library, the driver or the GPU. */
 SA_API sa_status sa_gpu_describe(int32_t device, sa_gpu* out);

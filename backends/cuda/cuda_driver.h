@@ -43,6 +43,7 @@ struct CudaLaunch {
   X(device_count, "cuDeviceGetCount", (int*))                                                          \
   X(device_get, "cuDeviceGet", (int*, int))                                                            \
   X(device_name, "cuDeviceGetName", (char*, int, int))                                                 \
+  X(device_uuid, "cuDeviceGetUuid", (unsigned char*, int))                                             \
   X(device_attribute, "cuDeviceGetAttribute", (int*, int, int))                                        \
   X(context_retain, "cuDevicePrimaryCtxRetain", (CudaContext*, int))                                   \
   X(context_release, "cuDevicePrimaryCtxRelease_v2", (int))                                            \

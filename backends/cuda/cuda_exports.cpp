@@ -13,6 +13,17 @@ namespace {
 
 constexpr int kMultiprocessorCount = 16, kIntegrated = 18, kCapabilityMajor = 75, kCapabilityMinor = 76;  // CUdevice_attribute
 
+constexpr size_t kUuidBytes = 16;
+
+// "GPU-" and the bytes in groups of 4, 2, 2, 2 and 6.
+void write_uuid(const unsigned char (&bytes)[kUuidBytes], char (&text)[sizeof CudaDeviceInfo::uuid]) {
+  size_t length = static_cast<size_t>(std::snprintf(text, sizeof text, "GPU"));
+  for (size_t i = 0; i < kUuidBytes; ++i) {
+    const bool begins = i == 0 || i == 4 || i == 6 || i == 8 || i == 10;
+    length += static_cast<size_t>(std::snprintf(text + length, sizeof text - length, begins ? "-%02x" : "%02x", bytes[i]));
+  }
+}
+
 Status describe(int32_t index, CudaDeviceInfo* out) {
   CudaDriver driver;
   SHIFTADD_TRY(driver.open());
@@ -23,6 +34,9 @@ Status describe(int32_t index, CudaDeviceInfo* out) {
   int device = 0, major = 0, minor = 0;
   SHIFTADD_TRY(driver.check(driver.device_get(&device, index), "cannot open the GPU"));
   SHIFTADD_TRY(driver.check(driver.device_name(out->name, sizeof out->name - 1, device), "cannot ask for the GPU's name"));
+  unsigned char uuid[kUuidBytes];
+  SHIFTADD_TRY(driver.check(driver.device_uuid(uuid, device), "cannot ask for the GPU's identity"));
+  write_uuid(uuid, out->uuid);
   const struct {
     int* value;
     int attribute;

@@ -13,7 +13,7 @@
 namespace shiftadd {
 
 // Raise it with every change of core/backend.h, core/status.h and CudaOptions.
-constexpr int32_t kCudaInterface = 4;
+constexpr int32_t kCudaInterface = 5;
 
 // What the driver says of a GPU without work being begun on it.
 struct CudaDeviceInfo {
@@ -22,6 +22,7 @@ struct CudaDeviceInfo {
   int32_t multiprocessors = 0;
   int32_t integrated = 0;  // 1: shares its memory with the processor
   char name[200] = "";
+  char uuid[48] = "";  // "GPU-..." as NVML writes it
 };
 
 extern "C" {

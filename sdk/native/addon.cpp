@@ -81,6 +81,7 @@ Napi::Value describe_gpu(const Napi::CallbackInfo& info) {
   Napi::Object out = Napi::Object::New(env);
   out.Set("count", gpu.count);
   out.Set("name", gpu.name);
+  out.Set("uuid", gpu.uuid);
   out.Set("capability", gpu.capability);
   out.Set("multiprocessors", gpu.multiprocessors);
   out.Set("integrated", gpu.integrated != 0);

@@ -53,6 +53,8 @@ export interface EngineGpu {
   /** GPUs of this machine. */
   count: number;
   name: string;
+  /** `GPU-...`, as NVIDIA's tools write it. */
+  uuid: string;
   /** 87 is compute capability 8.7. */
   capability: number;
   multiprocessors: number;

@@ -1,6 +1,7 @@
 /** Measures single generations: what `loadModel({ measure })` puts on their results. A browser has another one of this name. */
 import { type EnergyRecorder, type EnergyWindow, monotonicMs } from './devices/energy-meter.js';
-import { openEnergyRecorder } from './devices/find-meters.js';
+import { type OpenedRecorder, openRecorderOrReason } from './devices/find-meters.js';
+import type { WorkPlace } from './devices/meter-choice.js';
 import { openMemoryRecorder, type MemoryRecorder } from './devices/memory-recorder.js';
 import { type EnergyUse, type MemoryGrowth, unmeasured } from './run.js';
 
@@ -9,20 +10,18 @@ export interface Measured {
   growth: MemoryGrowth | null;
 }
 
-const noMeter = 'this machine has no energy meter that can be read; `shiftadd devices` tells why';
-
 /** Shared by all generations of a model. */
 export class Measure {
   private constructor(
-    private readonly recorder: EnergyRecorder | null,
+    private readonly meter: OpenedRecorder,
     private readonly memory: MemoryRecorder,
     private readonly owned: boolean,
   ) {}
 
-  /** `true` opens the first meter that can be read; a recorder stays its owner's. */
-  static async open(measure: true | EnergyRecorder): Promise<Measure> {
-    const recorder = measure === true ? await openEnergyRecorder() : measure;
-    return new Measure(recorder, openMemoryRecorder(), measure === true);
+  /** `true` opens the first meter that covers where the model runs; a recorder stays its owner's. */
+  static async open(measure: true | EnergyRecorder, worksOn: WorkPlace): Promise<Measure> {
+    const meter = measure === true ? await openRecorderOrReason({ worksOn }) : { recorder: measure, problem: null };
+    return new Measure(meter, openMemoryRecorder(), measure === true);
   }
 
   now(): number {
@@ -36,15 +35,16 @@ export class Measure {
 
   async close(): Promise<void> {
     this.memory.close();
-    if (this.owned) await this.recorder?.close();
+    if (this.owned) await this.meter.recorder?.close();
   }
 
   private async energy(startMs: number, endMs: number, tokens: number): Promise<EnergyUse> {
-    if (this.recorder === null) return unmeasured(noMeter);
-    const { meter } = this.recorder;
+    const { recorder, problem } = this.meter;
+    if (recorder === null) return unmeasured(problem);
+    const { meter } = recorder;
     const from = { meter: meter.name, method: meter.method, scope: meter.scope };
     try {
-      return { ...from, ...energyUse(await this.recorder.between(startMs, endMs), tokens) };
+      return { ...from, ...energyUse(await recorder.between(startMs, endMs), tokens) };
     } catch (error) {
       return { ...unmeasured(error instanceof Error ? error.message : String(error)), ...from };
     }

@@ -1,6 +1,7 @@
 /** What the parts of a loaded model share; not public. */
 import type { ChatTemplate } from './chat-template.js';
 import type { EngineModel, EngineSession } from './engine.js';
+import type { WorkPlace } from './devices/meter-choice.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import type { Measure } from './measure.js';
 import type { LoadedWeights } from './model-bytes.js';
@@ -26,6 +27,8 @@ export class ModelCore {
     readonly tokenizer: Tokenizer,
     readonly template: ChatTemplate,
     readonly backend: BackendInfo,
+    /** What a meter must cover to tell of this model's work. */
+    readonly worksOn: WorkPlace,
     readonly endIds: ReadonlySet<number>,
     readonly vocabularySize: number,
     readonly contextLimit: number,

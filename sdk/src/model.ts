@@ -11,6 +11,7 @@ import { embedTexts, type EmbedOptions, type EmbedResult } from './embed.js';
 import { ShiftAddError, fromEngine } from './errors.js';
 import { evaluateText, type EvaluateOptions, type EvaluateResult } from './evaluate.js';
 import type { EnergyRecorder } from './devices/energy-meter.js';
+import { type WorkPlace, workPlace } from './devices/meter-choice.js';
 import { describeFamily } from './families/index.js';
 import { startRun, type GenerateOptions } from './generate.js';
 import { checkFormOptions, schemaForm, withJson } from './structured/form-plan.js';
@@ -278,7 +279,8 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
     throw error;
   }
   const { engineModel, info } = await opening;
-  const measure = await openMeasure(checked.measure!, engineModel);
+  const worksOn = workPlace(selected);
+  const measure = await openMeasure(checked.measure!, worksOn, engineModel);
   const core = new ModelCore(
     engineModel,
     tokenizer,
@@ -291,6 +293,7 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
       kvCache: info.kvCache,
       attempts: selected.attempts,
     },
+    worksOn,
     endIds(folder, tokenizer),
     family.vocabularySize,
     family.contextLimit,
@@ -309,10 +312,10 @@ export async function loadModel(folderOrName?: string | URL, options?: LoadOptio
 }
 
 /** Closes the model when the meter fails. */
-async function openMeasure(measure: boolean | EnergyRecorder, engineModel: EngineModel): Promise<Measure | null> {
+async function openMeasure(measure: boolean | EnergyRecorder, worksOn: WorkPlace, engineModel: EngineModel): Promise<Measure | null> {
   if (measure === false) return null;
   try {
-    return await Measure.open(measure);
+    return await Measure.open(measure, worksOn);
   } catch (error) {
     await engineModel.close();
     throw error;

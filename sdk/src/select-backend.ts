@@ -36,6 +36,8 @@ export interface SelectedBackend {
   isa: string | undefined;
   /** Index of the GPU. */
   device?: number;
+  /** Of `cuda`. */
+  gpu?: EngineGpu;
   attempts: BackendAttempt[];
   /** What the weights of this backend share with the rest of the machine; absent where that is not known. */
   memory?: () => AvailableMemory | null;
@@ -57,8 +59,9 @@ export function selectBackend(wanted: BackendName | 'auto', isa?: string, device
     const { report, engine, forced } = probes[name](isa, device);
     attempts.push({ name, ok: report.available, reason: report.reason });
     // A GPU with memory of its own says itself when that is full.
-    const shares = name !== 'cuda' || report.gpus?.[device]?.integrated === true;
-    if (engine !== null) return { name, engine, isa: forced, device, attempts, ...(shares ? { memory: availableMemory } : {}) };
+    const gpu = report.gpus?.[device];
+    const shares = name !== 'cuda' || gpu?.integrated === true;
+    if (engine !== null) return { name, engine, isa: forced, device, attempts, ...(gpu === undefined ? {} : { gpu }), ...(shares ? { memory: availableMemory } : {}) };
     // Nothing takes the place of a file that the user names.
     if (name === 'cpu' && process.env['SHIFTADD_NATIVE']) break;
   }

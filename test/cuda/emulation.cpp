@@ -239,6 +239,10 @@ EXPORT int cuDriverGetVersion(int* version) { return *version = 12060, 0; }
 EXPORT int cuGetErrorString(int, const char** text) { return *text = "emulated error", 0; }
 EXPORT int cuDeviceGetCount(int* count) { return *count = 1, 0; }
 EXPORT int cuDeviceGet(int* device, int index) { return *device = index, 0; }
+EXPORT int cuDeviceGetUuid(unsigned char* bytes, int) {
+  for (int i = 0; i < 16; ++i) bytes[i] = static_cast<unsigned char>(17 * i);
+  return 0;
+}
 EXPORT int cuDeviceGetName(char* name, int size, int) { return std::snprintf(name, static_cast<size_t>(size), "emulation"), 0; }
 // SHIFTADD_EMULATION_INTEGRATED=1: processor and GPU have one memory.
 EXPORT int cuDeviceGetAttribute(int* value, int attribute, int) {

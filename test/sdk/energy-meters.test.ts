@@ -4,6 +4,7 @@ import t, { type Test } from 'tap';
 import { findEnergyMeters, openEnergyRecorder } from '../../sdk/src/index.js';
 import { type MeterSurroundings, findMeterPlans } from '../../sdk/src/devices/find-meters.js';
 import type { MeterPlan } from '../../sdk/src/devices/meter-plan.js';
+import { chooseMeter, type WorkPlace, workPlace } from '../../sdk/src/devices/meter-choice.js';
 import { filesReader } from '../../sdk/src/devices/meter-reader.js';
 import { type Nvml, visibleGpus } from '../../sdk/src/devices/nvml.js';
 import { parsePmic, pmicValues } from '../../sdk/src/devices/pi5-pmic.js';
@@ -35,9 +36,9 @@ async function find(t: Test, files: Files, fails?: (path: string) => string | nu
 }
 
 t.test('the meter, rails and total of every board', async (t) => {
-  for (const { name, files, meter } of boards) {
+  for (const { name, files, meter, unreadable: lost = [] } of boards) {
     const { plans, unreadable, files: source } = await find(t, files);
-    t.same(unreadable, [], name);
+    t.same(unreadable.map((one) => one.name), lost, name);
     if (meter === null) {
       t.same(plans, [], `${name}: no meter`);
       continue;
@@ -45,6 +46,7 @@ t.test('the meter, rails and total of every board', async (t) => {
     const first = plans[0]!;
     t.match(first.meter, { name: meter.name, scope: meter.scope, total: meter.total, method: 'sampled' }, name);
     t.same(first.meter.rails.map((rail) => rail.name), meter.rails, name);
+    t.ok(first.meter.rails.every(({ feeds }) => feeds.length > 0), `${name}: the profile says what hangs on each rail`);
     t.ok(Math.abs(totalOf(source, first)! - meter.watts) < 1e-3, `${name}: ${totalOf(source, first)} W, not ${meter.watts}`);
   }
 });
@@ -142,7 +144,7 @@ t.test('E2: RAPL domains are never added to what contains them', async (t) => {
   t.same(laptop.plans.map(({ meter }) => [meter.name, meter.scope, meter.total]), [['rapl', 'package', 'package-0'], ['rapl-psys', 'board', 'psys']]);
   t.ok(Math.abs(totalOf(laptop.files, laptop.plans[0]!)! - 37.8) < 1e-9);
   t.ok(Math.abs(totalOf(laptop.files, laptop.plans[1]!)! - 96.1) < 1e-9);
-  t.same(laptop.plans[0]!.meter.rails, [{ name: 'package-0', inTotal: true }, { name: 'package-0 core', inTotal: false }, { name: 'package-0 uncore', inTotal: false }]);
+  t.same(laptop.plans[0]!.meter.rails, [{ name: 'package-0', feeds: ['all'], inTotal: true }, { name: 'package-0 core', feeds: ['cpu'], inTotal: false }, { name: 'package-0 uncore', feeds: [], inTotal: false }]);
   const dies = await find(t, { ...intel, ...rapl(['intel-rapl:0', 'package-0-die-0', 680e6], ['intel-rapl:1', 'package-0-die-1', 680e6]) });
   t.equal(totalOf(dies.files, dies.plans[0]!), 680);
   t.match(dies.notes, [/package-0-die-1 is the counter of package-0-die-0/]);
@@ -227,6 +229,29 @@ t.test('E5: NVML that starts and tells nothing is unreadable, not zero', async (
   t.match((await findMeterPlans(files, undefined, { nvml: broken, visibleGpus: undefined })).unreadable, [{ name: 'nvml', reason: 'Driver/library version mismatch', fix: /nvidia-smi/ }]);
 });
 
+t.test('the meter is one that sees where the model runs', async (t) => {
+  const counters = rapl(['intel-rapl:0', 'package-0', 1e6], ['intel-rapl:1', 'psys', 2e6]);
+  const gpus = stub([{ uuid: 'GPU-a', millijoules: 1 }, { uuid: 'GPU-b', millijoules: 1 }]);
+  const choose = async (files: Files, surroundings: MeterSurroundings, worksOn: WorkPlace, meter?: string) => {
+    const { plans, unreadable } = await findMeterPlans(new SystemFiles(await writeTree(t, files)), undefined, surroundings);
+    const { plan, problem } = chooseMeter(plans, unreadable, { worksOn, meter });
+    return plan?.meter.name ?? problem;
+  };
+  const computer = { ...intel, ...counters };
+  t.equal(await choose(computer, gpus, 'cpu'), 'rapl');
+  t.equal(await choose(computer, gpus, 'gpu'), 'nvml', 'a package and its platform hold no card');
+  t.equal(await choose(computer, gpus, 'GPU-b'), 'nvml-1', 'the GPU that runs it, whatever the order');
+  t.match(await choose(computer, gpus, 'GPU-c'), /no meter that can be read here \(rapl, rapl-psys, nvml, nvml-1\) covers the GPU/);
+  t.match(await choose(intel, gpus, 'cpu'), /no meter that can be read here \(nvml, nvml-1\) covers the processor/, 'an idle GPU is not the energy of a processor');
+  t.equal(await choose(intel, gpus, 'cpu', 'nvml'), 'nvml', 'unless it is asked for');
+  t.match(await choose(intel, stub([]), 'cpu'), /no energy meter that can be read/);
+  const orinNx = boards.find(({ name }) => name === 'Orin NX, r36')!.files;
+  for (const place of ['cpu', 'gpu', 'GPU-a'] as const) t.equal(await choose(orinNx, stub([]), place), 'ina3221-hwmon', 'a module holds both');
+  t.equal(workPlace({ name: 'wasm' }), 'cpu');
+  t.equal(workPlace({ name: 'cuda' }), 'gpu');
+  t.equal(workPlace({ name: 'cuda', gpu: { uuid: 'GPU-b', name: '', count: 2, capability: 90, multiprocessors: 1, integrated: false } }), 'GPU-b');
+});
+
 t.test('E5: CUDA_VISIBLE_DEVICES', async (t) => {
   const uuids = ['GPU-aa11', 'GPU-bb22', 'GPU-cc33'];
   t.same(visibleGpus(undefined, uuids), [0, 1, 2]);
@@ -279,6 +304,7 @@ t.test('tegrastats where the chips cannot be seen', async (t) => {
 t.test('wrong options', async (t) => {
   await t.rejects(findEnergyMeters({ scope: 'everything' as 'gpu' }), TypeError);
   await t.rejects(openEnergyRecorder({ rateHz: 1000 }), RangeError);
+  await t.rejects(openEnergyRecorder({ worksOn: 'GPU' as 'gpu' }), TypeError);
   await t.rejects(openEnergyRecorder({ rate: 20 } as object), TypeError);
   const root = await writeTree(t, boards.find(({ name }) => name === 'Orin NX, r36')!.files);
   await t.rejects(openEnergyRecorder({ sysRoot: root, meter: 'rapl' }), { code: 'ERR_NOT_FOUND', message: /readable: ina3221-hwmon/ });

@@ -29,7 +29,7 @@ export class KnownPower implements EnergyRecorder {
     private readonly relative = 0,
     scope: EnergyRecorder['meter']['scope'] = 'board',
   ) {
-    this.meter = { name: 'known', method: 'sampled' as const, scope, rails: [{ name: 'IN', inTotal: true }, { name: 'GPU', inTotal: false }], total: 'IN', updateMs: 1, step: 0, shortestWindowMs: 10 };
+    this.meter = { name: 'known', method: 'sampled' as const, scope, rails: [{ name: 'IN', feeds: ['all' as const], inTotal: true }, { name: 'GPU', feeds: ['gpu' as const], inTotal: false }], total: 'IN', updateMs: 1, step: 0, shortestWindowMs: 10 };
     this.set(watts);
   }
 

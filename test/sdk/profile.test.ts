@@ -119,6 +119,12 @@ t.test('a run in which the board throttles, swaps or changes its mode is marked'
   }
 });
 
+t.test('a meter that does not see where the model runs says so', async (t) => {
+  await using model = await loadModel(stories);
+  const graphics = await profileModel(model, { ...quick, window: 0.05, idle: 0, repetitions: 1, recorder: new KnownPower(5, 0, 'gpu') });
+  t.ok(graphics.notes.some((note) => /known covers the gpu alone, and the model ran on the processor/.test(note)), 'the wrong meter, if it was asked for');
+});
+
 t.test('until stable', async (t) => {
   const sysRoot = await writeTree(t, orin);
   await using model = await loadModel(stories);

@@ -61,7 +61,7 @@ export const orinNano: Sensor = { volts: 4.976, ampereStep: 0.008, noiseWatts: 0
 export function planFor(method: 'sampled' | 'counter', figures: { step: number; updateMs: number; gain?: number; range?: number | null; shortestWindowMs?: number }): MeterPlan {
   const { step, updateMs, gain = 0, range = null, shortestWindowMs = 100 } = figures;
   return {
-    meter: { name: 'simulated', method, scope: 'module', rails: [{ name: 'VDD_IN', inTotal: true }], total: 'VDD_IN', updateMs, step, shortestWindowMs },
+    meter: { name: 'simulated', method, scope: 'module', rails: [{ name: 'VDD_IN', feeds: ['all'], inTotal: true }], total: 'VDD_IN', updateMs, step, shortestWindowMs },
     source: { kind: 'files', rails: [] },
     steps: [step],
     ranges: [range],

@@ -27,6 +27,8 @@ export interface Fault {
   headers?: Record<string, string>;
 }
 
+const readingMs = 500;
+
 export interface Asked {
   method: string;
   path: string;
@@ -144,8 +146,8 @@ export class ModelServer {
       asked.bytes += part.length;
       if (fault.slowMs !== undefined) await pause(fault.slowMs);
     }
-    // What was written must arrive before the end of the connection does.
-    if (end < body.length) return void setTimeout(() => response.destroy(), 50);
+    // Browsers throw away what a page has not read yet when its connection fails, and a busy page reads late.
+    if (end < body.length) return void setTimeout(() => response.destroy(), readingMs);
     response.end();
   }
 }

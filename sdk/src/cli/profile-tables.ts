@@ -57,11 +57,11 @@ export function phaseRows({ prefill, decode }: ProfileResult): Cells {
 /** Null without a meter. */
 export function railRows({ meter, prefill, decode }: ProfileResult): Cells | null {
   if (meter === null) return null;
-  const rows = meter.rails.map(({ name, inTotal }, rail) => {
+  const rows = meter.rails.map(({ name, feeds, inTotal }, rail) => {
     const of = (phase: ProfilePhase): string[] => [watts(phase.energy.rails[rail]?.averageWatts ?? null), watts(phase.energy.rails[rail]?.peakWatts ?? null)];
-    return [name, inTotal ? 'yes' : 'no', ...of(prefill), ...of(decode)];
+    return [name, feeds.join(', '), inTotal ? 'yes' : 'no', ...of(prefill), ...of(decode)];
   });
-  return { header: ['rail', 'in the total', 'prefill, average', 'prefill, peak', 'decode, average', 'decode, peak'], rows, right: [2, 3, 4, 5] };
+  return { header: ['rail', 'feeds', 'in the total', 'prefill, average', 'prefill, peak', 'decode, average', 'decode, peak'], rows, right: [3, 4, 5, 6] };
 }
 
 export function memoryRows({ memory }: ProfileResult): Cells {

@@ -1,6 +1,6 @@
 /** A board as `devices/profiles/*.json` describes it. Adding a board is adding one file. */
 import type { Precision } from '../engine.js';
-import type { EnergyScope } from './energy-meter.js';
+import type { EnergyScope, RailLoad } from './energy-meter.js';
 
 /** What is known of a kind of board: memory, bandwidth, where its meters are. */
 export interface BoardProfile {
@@ -39,6 +39,8 @@ export interface BoardProfile {
   powerModes: { id: number | null; name: string; default?: boolean; bandwidthGBs?: number; gpuMegahertz?: number; watts?: number }[];
   energy: {
     scope: EnergyScope;
+    /** What hangs on the rail of a label; labels of older releases are beside the newer ones. */
+    rails?: Record<string, RailLoad[]>;
     /** Labels that sum to the total, one list per kind of release; of those for a meter the first whose labels all exist is used. */
     totals: { rails: string[]; meter?: string; scope?: EnergyScope }[];
   } | null;

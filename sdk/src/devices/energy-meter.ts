@@ -9,10 +9,18 @@ export type EnergyScope = 'module' | 'module and carrier' | 'board' | 'package' 
 /** `counter`: the hardware integrates. `sampled`: power was read and integrated here. `estimated`: neither. */
 export type EnergyMethod = 'counter' | 'sampled' | 'estimated';
 
+/**
+ * What hangs on a rail; `all`: everything in the scope of the meter. `cv`: the accelerators of a Jetson for vision and learning,
+ * `soc`: the rest of its chip.
+ */
+export type RailLoad = 'all' | 'cpu' | 'gpu' | 'cv' | 'soc' | 'memory' | 'wireless' | 'io' | 'carrier';
+
 /** One supply line that a meter reads. */
 export interface EnergyRail {
   /** As the board labels it, such as VDD_IN. */
   name: string;
+  /** Never a guess from the name: empty where it is not known. */
+  feeds: readonly RailLoad[];
   /** Counts in the total; rails that are part of another one do not. */
   inTotal: boolean;
 }
@@ -23,6 +31,8 @@ export interface EnergyMeter {
   readonly name: string;
   readonly method: EnergyMethod;
   readonly scope: EnergyScope;
+  /** UUID of the GPU, with the scope `gpu`. */
+  readonly gpu?: string;
   readonly rails: readonly EnergyRail[];
   /** How the total comes about, in words: `VDD_IN`, `VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0`. */
   readonly total: string;

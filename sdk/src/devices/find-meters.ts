@@ -1,8 +1,8 @@
 /** Which energy meters this machine has, in order of preference, and why the others cannot be read. */
-import { ShiftAddError } from '../errors.js';
 import { type RuleTable, readOptions, show } from '../options.js';
 import { boardOf } from './board.js';
 import type { EnergyMeter, EnergyRecorder, EnergyScope, UnreadableMeter } from './energy-meter.js';
+import { type WorkPlace, chooseMeter } from './meter-choice.js';
 import type { MeterPlan } from './meter-plan.js';
 import { type Nvml, findGpus, nvmlOrReason, openNvml } from './nvml.js';
 import { findPmic } from './pi5-pmic.js';
@@ -25,8 +25,10 @@ export interface FindMetersOptions {
 
 /** Which meter is read, and how often. */
 export interface RecorderOptions extends FindMetersOptions {
-  /** The name of a meter; default: the first that can be read. */
+  /** The name of a meter; default: the first that can be read and covers `worksOn`. */
   meter?: string;
+  /** Where the work runs that is to be measured. Default anywhere. */
+  worksOn?: WorkPlace;
   /** Readings per second, 1 to 50; default 50. A meter may give fewer. */
   rateHz?: number;
 }
@@ -47,6 +49,7 @@ const findRules = {
 const recorderRules = {
   ...findRules,
   meter: { kind: 'text' },
+  worksOn: { kind: 'text' },
   rateHz: { kind: 'number', least: 1, most: 50 },
 } as const satisfies RuleTable;
 
@@ -58,21 +61,24 @@ export async function findEnergyMeters(options?: FindMetersOptions): Promise<Met
 }
 
 /**
- * Null when nothing can be read: energy is then unknown, never zero. ERR_NOT_FOUND for a named meter that this machine
- * does not have or cannot read.
+ * Null when nothing can be read that covers the work: energy is then unknown, never zero. ERR_NOT_FOUND for a named meter that
+ * this machine does not have or cannot read, TypeError and RangeError for wrong options.
  */
 export async function openEnergyRecorder(options?: RecorderOptions): Promise<EnergyRecorder | null> {
-  const { sysRoot, scope, meter, rateHz } = readOptions(recorderRules, options, 'openEnergyRecorder') as RecorderOptions;
+  return (await openRecorderOrReason(options)).recorder;
+}
+
+/** The same with the reason where there is none. */
+export async function openRecorderOrReason(options?: RecorderOptions): Promise<OpenedRecorder> {
+  const { sysRoot, scope, meter, worksOn, rateHz } = readOptions(recorderRules, options, 'openEnergyRecorder') as RecorderOptions;
+  if (worksOn !== undefined && !/^(cpu|gpu|GPU-.+)$/.test(worksOn)) throw new TypeError(`Expected 'cpu', 'gpu' or the UUID of a GPU for worksOn but received ${show(worksOn)}`);
   const files = new SystemFiles(sysRoot);
   const { plans, unreadable } = await findMeterPlans(files, scope);
-  const plan = meter === undefined ? plans[0] : plans.find((candidate) => candidate.meter.name === meter);
-  if (plan !== undefined) return startRecorder(files.root, plan, rateHz);
-  if (meter === undefined) return null;
-  const lost = unreadable.find(({ name }) => name === meter);
-  const readable = plans.length === 0 ? 'none' : plans.map(({ meter: { name } }) => name).join(', ');
-  const why = lost === undefined ? `There is no energy meter ${show(meter)} here; readable: ${readable}.` : `The energy meter ${meter} cannot be read: ${lost.reason}. ${lost.fix}`;
-  throw new ShiftAddError('ERR_NOT_FOUND', why);
+  const { plan, problem } = chooseMeter(plans, unreadable, { meter, worksOn });
+  return plan === null ? { recorder: null, problem } : { recorder: await startRecorder(files.root, plan, rateHz), problem: null };
 }
+
+export type OpenedRecorder = { recorder: EnergyRecorder; problem: null } | { recorder: null; problem: string };
 
 export interface MeterSurroundings {
   nvml: () => Nvml;
@@ -91,7 +97,7 @@ export async function findMeterPlans(files: SystemFiles, scope?: EnergyScope, su
   const chips = findPowerChips(files, profile);
   const found: FoundMeters[] = [chips];
   if (profile.kind === 'jetson' && chips.plans.length === 0) found.push(await findTegrastats(files, profile));
-  found.push(await findPmic(files, profile), findHwmonMeters(files), findRapl(files));
+  found.push(await findPmic(files, profile), findHwmonMeters(files, profile), findRapl(files));
   if (surroundings !== null) found.push(gpus(surroundings));
   found.push(findBatteries(files));
   const plans = uniqueNames(found.flatMap((part) => part.plans));

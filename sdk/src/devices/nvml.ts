@@ -45,7 +45,7 @@ export function findGpus(nvml: Nvml, visible: string | undefined): FoundMeters {
   const devices = Array.from({ length: nvml.count() }, (_, device) => ({ device, ...nvml.describe(device) }));
   const chosen = visibleGpus(visible, devices.map(({ uuid }) => uuid));
   if (chosen.length === 0 && devices.length > 0) found.notes.push(`nvml: CUDA_VISIBLE_DEVICES (${visible}) leaves no GPU visible`);
-  for (const [index, { device, name, partitioned }] of devices.filter(({ device }) => chosen.includes(device)).entries()) {
+  for (const [index, { device, name, uuid, partitioned }] of devices.filter(({ device }) => chosen.includes(device)).entries()) {
     const meter = index === 0 ? 'nvml' : `nvml-${index}`;
     const energy = tryCall(() => nvml.millijoules(device));
     const power = energy.reason === null ? null : tryCall(() => nvml.milliwatts(device));
@@ -54,16 +54,26 @@ export function findGpus(nvml: Nvml, visible: string | undefined): FoundMeters {
       continue;
     }
     if (partitioned) found.notes.push(`${meter}: ${name} is split into parts (MIG), and its energy is that of all of them`);
-    found.plans.push(gpuPlan(meter, device, name, power === null));
+    found.plans.push(gpuPlan(meter, { device, name, uuid }, power === null));
   }
   return found;
 }
 
-function gpuPlan(name: string, device: number, gpu: string, counter: boolean): MeterPlan {
+function gpuPlan(meter: string, { device, name, uuid }: { device: number; name: string; uuid: string }, counter: boolean): MeterPlan {
   const updateMs = counter ? counterUpdateMs : powerUpdateMs;
   const step = 1e-3;
   return {
-    meter: { name, method: counter ? 'counter' : 'sampled', scope: 'gpu', rails: [{ name: gpu, inTotal: true }], total: gpu, updateMs, step, shortestWindowMs: shortestWindow(updateMs, highestHz) },
+    meter: {
+      name: meter,
+      method: counter ? 'counter' : 'sampled',
+      scope: 'gpu',
+      gpu: uuid,
+      rails: [{ name, feeds: ['all'], inTotal: true }],
+      total: name,
+      updateMs,
+      step,
+      shortestWindowMs: shortestWindow(updateMs, highestHz),
+    },
     source: { kind: 'nvml', device, counter },
     steps: [step],
     ranges: [null],

@@ -66,11 +66,11 @@ export async function findPmic(files: SystemFiles, profile: BoardProfile): Promi
     missing(`vcgencmd pmic_read_adc does not show ${lost.join(', ')}`, 'Update the firmware: sudo rpi-eeprom-update -a');
     return found;
   }
-  found.plans.push(pmicPlan(program, wanted, false), pmicPlan(program, wanted, true));
+  found.plans.push(pmicPlan(program, wanted, profile), pmicPlan(program, wanted, profile, true));
   return found;
 }
 
-export function pmicPlan(program: string, rails: string[], estimate: boolean): MeterPlan {
+function pmicPlan(program: string, rails: string[], { energy }: BoardProfile, estimate = false): MeterPlan {
   const steps = estimate ? [boardFactor * rootSumSquare(rails.map(() => railStep))] : rails.map(() => railStep);
   const sum = `${rails.length} rails with current and voltage`;
   return {
@@ -78,7 +78,7 @@ export function pmicPlan(program: string, rails: string[], estimate: boolean): M
       name: estimate ? 'pi5-pmic-board' : 'pi5-pmic',
       method: estimate ? 'estimated' : 'sampled',
       scope: estimate ? 'board' : 'PMIC rails',
-      rails: estimate ? [{ name: 'board (estimate)', inTotal: true }] : rails.map((name) => ({ name, inTotal: true })),
+      rails: estimate ? [{ name: 'board (estimate)', feeds: ['all'], inTotal: true }] : rails.map((name) => ({ name, feeds: energy?.rails?.[name] ?? [], inTotal: true })),
       total: estimate ? `${boardFactor} x (${sum}) + ${boardOffsetWatts} W` : sum,
       updateMs: pmicUpdateMs,
       step: rootSumSquare(steps),

@@ -81,7 +81,7 @@ function addMeter(found: FoundMeters, name: ChipMeter, channels: Channel[], prof
   }
   for (const { label, failure } of channels) if (failure !== null) found.notes.push(`${name}: ${label} is left out, it cannot be read (${failure})`);
   const read = channels.filter(({ failure }) => failure === null);
-  const rails: EnergyRail[] = read.map(({ label }) => ({ name: label, inTotal: rule.rails.includes(label) }));
+  const rails: EnergyRail[] = read.map(({ label }) => ({ name: label, feeds: profile.energy?.rails?.[label] ?? [], inTotal: rule.rails.includes(label) }));
   const updateMs = Math.max(...read.map((channel) => channel.updateMs));
   found.plans.push({
     meter: {

@@ -10,7 +10,7 @@ import type { Model } from '../model.js';
 import { type RuleTable, readOptions, show } from '../options.js';
 import { type DetectedBoard, boardOf } from './board.js';
 import type { EnergyRecorder } from './energy-meter.js';
-import { openEnergyRecorder } from './find-meters.js';
+import { type OpenedRecorder, openRecorderOrReason } from './find-meters.js';
 import { isLevel, levelRepetitions, type RepetitionState } from './profile-energy.js';
 import type { ProfileResult } from './profile-result.js';
 import { ProfileSession } from './profile-session.js';
@@ -34,7 +34,7 @@ export interface ProfileOptions {
   untilStable?: boolean;
   /** Ends `untilStable`, in seconds. Default 1800. */
   limit?: number;
-  /** The name of a meter. Default the first that can be read. */
+  /** The name of a meter. Default the first that can be read and covers where the model runs. */
   meter?: string;
   /** Readings of the meter per second, 1 to 50. Default what it gives, at most 50. */
   rate?: number;
@@ -84,22 +84,27 @@ export async function profileModel(model: Model, options?: ProfileOptions): Prom
   const core = coreOf(model);
   if (core === undefined) throw new TypeError(`Expected a loaded model for model but received ${show(model)}`);
   const checked = readOptions<ProfileOptions>(profileRules, options, 'profileModel') as CheckedOptions;
-  const { signal, sysRoot } = checked;
+  const { signal } = checked;
   if (checked.recorder !== undefined && (checked.meter !== undefined || checked.rate !== undefined)) {
     throw new TypeError('Expected either recorder or meter and rate but received both');
   }
   core.checkOpen();
   signal?.throwIfAborted();
-  const recorder =
-    checked.recorder !== undefined
-      ? checked.recorder
-      : await openEnergyRecorder({ sysRoot, ...(checked.meter === undefined ? {} : { meter: checked.meter }), ...(checked.rate === undefined ? {} : { rateHz: checked.rate }) });
+  const opened = checked.recorder === undefined ? await openFor(core, checked) : given(checked.recorder);
   try {
     // Without a meter there is nothing to learn from an idle board.
-    return await profileWith(core, model, recorder === null ? { ...checked, idle: 0 } : checked, recorder);
+    return await profileWith(core, model, opened.recorder === null ? { ...checked, idle: 0 } : checked, opened);
   } finally {
-    if (checked.recorder === undefined) await recorder?.close();
+    if (checked.recorder === undefined) await opened.recorder?.close();
   }
+}
+
+function openFor({ worksOn }: ModelCore, { sysRoot, meter, rate }: CheckedOptions): Promise<OpenedRecorder> {
+  return openRecorderOrReason({ sysRoot, worksOn, ...(meter === undefined ? {} : { meter }), ...(rate === undefined ? {} : { rateHz: rate }) });
+}
+
+function given(recorder: EnergyRecorder | null): OpenedRecorder {
+  return recorder === null ? { recorder, problem: 'the run was asked to measure without a meter' } : { recorder, problem: null };
 }
 
 export type CheckedOptions = ProfileOptions & {
@@ -112,7 +117,7 @@ export type CheckedOptions = ProfileOptions & {
   sysRoot: string;
 };
 
-async function profileWith(core: ModelCore, model: Model, options: CheckedOptions, recorder: EnergyRecorder | null): Promise<ProfileResult> {
+async function profileWith(core: ModelCore, model: Model, options: CheckedOptions, { recorder, problem: meterProblem }: OpenedRecorder): Promise<ProfileResult> {
   const { signal } = options;
   const files = new SystemFiles(options.sysRoot);
   const board: DetectedBoard = boardOf(files);
@@ -144,6 +149,7 @@ async function profileWith(core: ModelCore, model: Model, options: CheckedOption
       windowMs,
       workload,
       recorder,
+      meterProblem,
       run,
       idle: [idleBefore, idleAfter],
       stable,

@@ -7,6 +7,7 @@ import type { DetectedBoard } from './board.js';
 import type { BoardState } from './board-state.js';
 import type { EnergyRecorder } from './energy-meter.js';
 import type { MemoryNumber, MemoryReading } from './memory-reading.js';
+import { covers } from './meter-choice.js';
 import { mean } from './interval.js';
 import { idlePower, phaseFigures, type IdleReading } from './profile-energy.js';
 import { throttling } from './profile-guard.js';
@@ -25,6 +26,8 @@ export interface RunParts {
   windowMs: number;
   workload: Workload;
   recorder: EnergyRecorder | null;
+  /** Why there is no recorder. */
+  meterProblem: string | null;
   run: ProfileSession;
   idle: [IdleWindow | null, IdleWindow | null];
   stable: ProfileResult['stable'];
@@ -35,8 +38,7 @@ export interface RunParts {
 const quietCores = 0.2;
 
 export function assembleResult(parts: RunParts): ProfileResult {
-  const { core, info, options, recorder, run, stable, workload } = parts;
-  const meterProblem = recorder === null ? noMeter(options) : null;
+  const { core, info, options, recorder, meterProblem, run, stable, workload } = parts;
   const idle = idleOf(parts, meterProblem);
   // A run that looked for a steady state reports that state.
   const counted = stable === null ? run.windows : run.windows.filter(({ repetition }) => repetition >= stable.firstRepetition);
@@ -96,10 +98,6 @@ function memoryColumns(readings: readonly MemoryReading[]): ProfileResult['timel
   };
 }
 
-function noMeter(options: CheckedOptions): string {
-  return options.recorder === null ? 'the run was asked to measure without a meter' : 'this machine has no energy meter that can be read; shiftadd devices tells why';
-}
-
 function meterOf({ meter, load }: EnergyRecorder): NonNullable<ProfileResult['meter']> {
   const { name, method, scope, total, rails, updateMs, step, shortestWindowMs } = meter;
   return { name, method, scope, total, rails, updateMs, step, shortestWindowMs, load };
@@ -114,10 +112,11 @@ function idleOf({ idle: [before, after] }: RunParts, meterProblem: string | null
   return idlePower(reading(before), reading(after), problem);
 }
 
-function notes({ board, run, recorder, options, stable }: RunParts, counted: readonly ProfileWindow[]): string[] {
+function notes({ board, core, run, recorder, options, stable }: RunParts, counted: readonly ProfileWindow[]): string[] {
   const notes = [...board.detected.notes];
   const busy = counted.map(({ otherCores }) => otherCores).filter((cores) => cores !== null);
   if (busy.length > 0 && mean(busy) > quietCores) notes.push(`Other processes kept ${mean(busy).toFixed(1)} cores busy meanwhile: rates are lower and energies higher than on a quiet machine.`);
+  if (recorder !== null && !covers(recorder.meter, core.worksOn)) notes.push(`${recorder.meter.name} covers the ${recorder.meter.scope} alone, and the model ran on the ${core.worksOn === 'cpu' ? 'processor' : 'GPU'}: its energy is not in the figures.`);
   const uncovered = counted.map(({ energy }) => energy?.coverage ?? 1).filter((coverage) => coverage < 0.95);
   if (uncovered.length > 0) notes.push(`The meter missed up to ${Math.round((1 - Math.min(...uncovered)) * 100)} % of a window; the interval holds what that may hide.`);
   if (recorder !== null && recorder.load > 0.05) notes.push(`Reading the meter took ${Math.round(recorder.load * 100)} % of a core.`);

@@ -5,6 +5,7 @@ import { type RuleTable, readOptions, show } from '../options.js';
 import { type EnergyMeter, type EnergyRecorder, monotonicMs } from './energy-meter.js';
 import { openEnergyRecorder } from './find-meters.js';
 import type { Figure } from './interval.js';
+import type { WorkPlace } from './meter-choice.js';
 import { openMemoryRecorder, type MemoryChange, type MemoryRecorder } from './memory-recorder.js';
 import type { WindowEnergy } from './profile-result.js';
 import { windowEnergy } from './profile-session.js';
@@ -12,8 +13,10 @@ import { defaultRoot } from './system-files.js';
 
 /** What a profiler reads. */
 export interface ProfilerOptions {
-  /** The name of a meter. Default the first that can be read. */
+  /** The name of a meter. Default the first that can be read and covers `worksOn`. */
   meter?: string;
+  /** Where the work runs that is to be measured. Default anywhere. */
+  worksOn?: WorkPlace;
   /** Readings of the meter per second, 1 to 50. Default what it gives, at most 50. */
   rate?: number;
   /** A recorder that is open already, which stays open; null measures without energy. */
@@ -24,6 +27,7 @@ export interface ProfilerOptions {
 
 export const profilerRules = {
   meter: { kind: 'text' },
+  worksOn: { kind: 'text' },
   rate: { kind: 'number', least: 1, most: 50 },
   recorder: { kind: 'recorder' },
   sysRoot: { kind: 'text', initial: defaultRoot },
@@ -48,12 +52,12 @@ export interface Measurement {
  * TypeError and RangeError for wrong options.
  */
 export async function createProfiler(options?: ProfilerOptions): Promise<Profiler> {
-  const { meter, rate, recorder, sysRoot } = readOptions<ProfilerOptions>(profilerRules, options, 'createProfiler');
-  if (recorder !== undefined && (meter !== undefined || rate !== undefined)) throw new TypeError('Expected either recorder or meter and rate but received both');
+  const { meter, worksOn, rate, recorder, sysRoot } = readOptions<ProfilerOptions>(profilerRules, options, 'createProfiler');
+  if (recorder !== undefined && (meter !== undefined || worksOn !== undefined || rate !== undefined)) throw new TypeError('Expected either recorder or meter, worksOn and rate but received both');
   const opened =
     recorder !== undefined
       ? recorder
-      : await openEnergyRecorder({ sysRoot: sysRoot!, ...(meter === undefined ? {} : { meter }), ...(rate === undefined ? {} : { rateHz: rate }) });
+      : await openEnergyRecorder({ sysRoot: sysRoot!, ...(meter === undefined ? {} : { meter }), ...(worksOn === undefined ? {} : { worksOn }), ...(rate === undefined ? {} : { rateHz: rate }) });
   return new Profiler(opened, openMemoryRecorder({ sysRoot: sysRoot! }), recorder === undefined);
 }
 

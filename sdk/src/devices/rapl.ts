@@ -3,7 +3,7 @@
  * package contains its cores. So the packages are one meter, with their memory, and the platform is another; cores and
  * graphics are shown and never added.
  */
-import type { UnreadableMeter } from './energy-meter.js';
+import type { RailLoad, UnreadableMeter } from './energy-meter.js';
 import { type MeterPlan, highestHz, rootSumSquare, shortestWindow } from './meter-plan.js';
 import type { FoundMeters } from './power-chips.js';
 import type { SystemFiles } from './system-files.js';
@@ -48,7 +48,7 @@ function addMeter(found: FoundMeters, name: string, scope: 'package' | 'board', 
       name,
       method: 'counter',
       scope,
-      rails: shown.map((zone) => ({ name: zone.label, inTotal: total.includes(zone) })),
+      rails: shown.map((zone) => ({ name: zone.label, feeds: loadOf(zone), inTotal: total.includes(zone) })),
       total: total.map(({ label }) => label).join(' + '),
       updateMs,
       step: rootSumSquare(total.map(() => step)),
@@ -61,6 +61,11 @@ function addMeter(found: FoundMeters, name: string, scope: 'package' | 'board', 
     mostHz: highestHz,
   };
   found.plans.push(plan);
+}
+
+/** Packages and the platform hold what is in them. `uncore` is the graphics of a package on clients, and on servers its caches. */
+function loadOf({ name }: Zone): RailLoad[] {
+  return name === 'core' ? ['cpu'] : name === 'dram' ? ['memory'] : name === 'uncore' ? [] : ['all'];
 }
 
 function unreadable(name: string, scope: 'package' | 'board', zone: Zone): UnreadableMeter {

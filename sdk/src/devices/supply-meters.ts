@@ -1,4 +1,5 @@
 /** Batteries, and power monitors that somebody put between the supply and the board. */
+import type { BoardProfile } from './board-profile.js';
 import type { EnergyScope } from './energy-meter.js';
 import { type MeterPlan, highestHz, shortestWindow } from './meter-plan.js';
 import type { FoundMeters } from './power-chips.js';
@@ -42,7 +43,7 @@ const hwmonUpdateMs = 100;
 const hwmonGain = 0.01;
 
 /** One meter per chip that shows one power or one energy. */
-export function findHwmonMeters(files: SystemFiles): FoundMeters {
+export function findHwmonMeters(files: SystemFiles, { kind }: BoardProfile): FoundMeters {
   const found: FoundMeters = { plans: [], unreadable: [], notes: [] };
   for (const entry of files.entries('/sys/class/hwmon')) {
     const folder = `/sys/class/hwmon/${entry}`;
@@ -50,12 +51,13 @@ export function findHwmonMeters(files: SystemFiles): FoundMeters {
     if (/^ina(3221x?|23[78])$/.test(chip)) continue;
     const channels = files.entries(folder).filter((file) => /^(power|energy)\d+_(input|average)$/.test(file));
     if (channels.length === 0) continue;
-    const scope = hwmonScopes[chip];
+    // A carrier of a Jetson has such chips of its own, each on one of its rails.
+    const scope = kind === 'jetson' && chip.startsWith('ina') ? undefined : hwmonScopes[chip];
     const energy = channels.filter((file) => file.startsWith('energy'));
     const power = channels.filter((file) => file.startsWith('power'));
     const chosen = energy.length > 0 ? energy : power;
     if (scope === undefined || chosen.length !== 1) {
-      const reason = scope === undefined ? `nobody has said what ${chip} measures` : `${chip} shows ${chosen.length} channels, and nobody has said which are parts of others`;
+      const reason = scope === undefined ? `nobody has said what ${chip} measures${kind === 'jetson' ? ' on this board' : ''}` : `${chip} shows ${chosen.length} channels, and nobody has said which are parts of others`;
       found.unreadable.push({ name: 'hwmon', scope: scope ?? 'board', reason, fix: 'Use a meter whose scope is known; docs/energy.md lists them.' });
       continue;
     }
@@ -83,7 +85,7 @@ interface Figures {
 
 function onePlan(name: string, scope: EnergyScope, label: string, rail: { files: string[]; scale: number }, { updateMs, hz, step, gain }: Figures): MeterPlan {
   return {
-    meter: { name, method: 'sampled', scope, rails: [{ name: label, inTotal: true }], total: label, updateMs, step, shortestWindowMs: shortestWindow(updateMs, hz) },
+    meter: { name, method: 'sampled', scope, rails: [{ name: label, feeds: ['all'], inTotal: true }], total: label, updateMs, step, shortestWindowMs: shortestWindow(updateMs, hz) },
     source: { kind: 'files', rails: [rail] },
     steps: [step],
     ranges: [null],

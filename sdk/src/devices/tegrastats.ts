@@ -79,18 +79,20 @@ export async function findTegrastats(files: SystemFiles, profile: BoardProfile):
     found.unreadable.push({ name: 'tegrastats', scope: profile.energy.scope, reason, fix: 'Some releases show the rails to root only: sudo shiftadd devices' });
     return found;
   }
-  found.plans.push(tegrastatsPlan(program, rails, rule.rails, rule.scope ?? profile.energy.scope));
+  found.plans.push(tegrastatsPlan(program, rails, rule, profile.energy));
   return found;
 }
 
-function tegrastatsPlan(program: string, rails: string[], total: string[], scope: MeterPlan['meter']['scope']): MeterPlan {
+type EnergyRule = NonNullable<BoardProfile['energy']>;
+
+function tegrastatsPlan(program: string, rails: string[], { rails: total, scope }: EnergyRule['totals'][number], energy: EnergyRule): MeterPlan {
   const steps = rails.map(() => railStep);
   return {
     meter: {
       name: 'tegrastats',
       method: 'sampled',
-      scope,
-      rails: rails.map((name) => ({ name, inTotal: total.includes(name) })),
+      scope: scope ?? energy.scope,
+      rails: rails.map((name) => ({ name, feeds: energy.rails?.[name] ?? [], inTotal: total.includes(name) })),
       total: total.join(' + '),
       updateMs: intervalMs,
       step: rootSumSquare(total.map(() => railStep)),
