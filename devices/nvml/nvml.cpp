@@ -1,9 +1,11 @@
 #include "devices/nvml/nvml.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <map>
 #include <mutex>
+#include <vector>
 
 namespace shiftadd {
 namespace {
@@ -11,8 +13,16 @@ namespace {
 // The part of NVML's interface that is used; it has been stable since its second version.
 using Handle = void*;
 using Result = int;
-constexpr Result kSuccess = 0, kNotSupported = 3, kNoPermission = 4;
+constexpr Result kSuccess = 0, kNotSupported = 3, kNoPermission = 4, kInsufficientSize = 7;
 constexpr unsigned kTextSize = 96;
+
+// nvmlProcessInfo_t since the second version of the function.
+struct Process {
+  unsigned pid;
+  unsigned long long bytes;  // all ones where it is not known
+  unsigned instance, part;
+};
+constexpr unsigned kMostProcesses = 1u << 16;
 
 struct Library {
   Status status;  // of opening and starting
@@ -23,6 +33,7 @@ struct Library {
   Result (*mig)(Handle, unsigned*, unsigned*) = nullptr;  // absent in older drivers
   Result (*energy)(Handle, unsigned long long*) = nullptr;
   Result (*power)(Handle, unsigned*) = nullptr;
+  Result (*processes)(Handle, unsigned*, Process*) = nullptr;  // absent in older drivers
   const char* (*error)(Result) = nullptr;
 };
 
@@ -59,6 +70,7 @@ Library open_library(const char* path) {
   find(library, "nvmlErrorString", &out.error);
   find(library, "nvmlDeviceGetMigMode", &out.mig);
   find(library, "nvmlDeviceGetTotalEnergyConsumption", &out.energy);  // absent in drivers before Volta
+  find(library, "nvmlDeviceGetComputeRunningProcesses_v3", &out.processes);
   out.status = outcome(out, init(), "starting NVIDIA's management library");
   return out;
 }
@@ -121,6 +133,30 @@ Status nvml_power(const char* path, uint32_t device, uint32_t* milliwatts) {
   SHIFTADD_TRY(outcome(library, library.power(handle, &value), "reading the power"));
   *milliwatts = value;
   return ok_status();
+}
+
+Status nvml_own_memory(const char* path, uint32_t device, uint64_t* bytes) {
+  const Library& library = library_of(path);
+  Handle handle = nullptr;
+  SHIFTADD_TRY(handle_of(library, device, &handle));
+  if (library.processes == nullptr) return unsupported("the driver has no list of processes");
+  std::vector<Process> list(16);
+  Result result = kInsufficientSize;
+  unsigned count = 0;
+  // Processes may come while they are counted.
+  while (result == kInsufficientSize && list.size() <= kMostProcesses) {
+    count = static_cast<unsigned>(list.size());
+    result = library.processes(handle, &count, list.data());
+    if (result == kInsufficientSize) list.resize(list.size() * 2);
+  }
+  SHIFTADD_TRY(outcome(library, result, "listing the processes"));
+  for (unsigned i = 0; i < count; ++i) {
+    if (list[i].pid != static_cast<unsigned>(getpid())) continue;
+    if (list[i].bytes == ~0ull) return unsupported("the driver does not tell the memory of a process");
+    *bytes = list[i].bytes;
+    return ok_status();
+  }
+  return not_found("the driver does not list this process");
 }
 
 }  // namespace shiftadd

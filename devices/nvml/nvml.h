@@ -21,5 +21,8 @@ Status nvml_describe(const char* library, uint32_t device, NvmlDevice* out);
 Status nvml_energy(const char* library, uint32_t device, uint64_t* millijoules);
 // Mean of up to a second, mW. unsupported where the driver does not tell (every Jetson Orin).
 Status nvml_power(const char* library, uint32_t device, uint32_t* milliwatts);
+// What this process holds of the GPU's memory, with the driver's own part. not_found where the driver does not list the process:
+// it has not used the GPU, or runs in a container, whose process numbers the driver does not know.
+Status nvml_own_memory(const char* library, uint32_t device, uint64_t* bytes);
 
 }  // namespace shiftadd

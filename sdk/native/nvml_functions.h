@@ -52,6 +52,12 @@ inline void export_nvml(Napi::Env env, Napi::Object exports) {
     const Status status = nvml_power(arguments.library(), arguments.device, &milliwatts);
     return nvml_result(info.Env(), status, Napi::Number::New(info.Env(), milliwatts));
   });
+  add("nvmlOwnMemory", [](const Napi::CallbackInfo& info) -> Napi::Value {
+    const NvmlArguments arguments(info);
+    uint64_t bytes = 0;
+    const Status status = nvml_own_memory(arguments.library(), arguments.device, &bytes);
+    return nvml_result(info.Env(), status, Napi::Number::New(info.Env(), static_cast<double>(bytes)));
+  });
 }
 
 }  // namespace shiftadd

@@ -1,13 +1,11 @@
 /** Loads the native addon, which implements `Engine` itself. */
 import { constants } from 'node:os';
 import { existsSync } from 'node:fs';
-import type { Engine } from './engine.js';
+import { type Engine, apiVersion } from './engine.js';
 import { describeBinary } from './binary-kind.js';
 import { ShiftAddError } from './errors.js';
 import { installedEnginePackages, nativeAddonCandidates, packageRoot, platformForPeople, platformName, enginePackages } from './native-path.js';
 import { bundledFix, packageVersion } from './package-root.js';
-
-const apiVersion = 3;
 
 let loaded: Engine | null = null;
 

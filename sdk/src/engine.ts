@@ -315,8 +315,11 @@ export interface EngineModel {
   close(): Promise<void>;
 }
 
+/** `SA_API_VERSION` of core/c_api.h, for which this is written. */
+export const apiVersion = 4;
+
 export interface Engine {
-  /** `SA_API_VERSION`. */
+  /** `SA_API_VERSION` of the engine. */
   readonly version: number;
   describeDevice(isa?: string): EngineDevice;
   /** Of the native engine alone: throws what is missing (the library, the driver, the GPU). */

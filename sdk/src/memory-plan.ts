@@ -4,8 +4,10 @@ import { join } from 'node:path';
 import { openModelFolder, type ModelFolder } from './checkpoint/model-folder.js';
 import { tokenizerFileNames } from './checkpoint/tokenizer-files.js';
 import { availableMemory } from './devices/available-memory.js';
+import { boardOf } from './devices/board.js';
 import type { BoardProfile } from './devices/board-profile.js';
 import { boardProfile } from './devices/profile-folder.js';
+import { SystemFiles } from './devices/system-files.js';
 import type { KvType } from './engine.js';
 import { describeFamily, type FamilySpec } from './families/index.js';
 import { fewerPlanes } from './fewer-planes.js';
@@ -13,15 +15,17 @@ import { checkKvCache } from './memory-check.js';
 import { kvCacheBytes, loadedWeights, scratchBytes, threadBytes } from './model-bytes.js';
 import { checkContextSize } from './model-core.js';
 import { buildModelSpec, type ModelTensor } from './model-spec.js';
-import { defaultContextSize, planMemoryRules, readOptions } from './options.js';
+import { defaultContextSize, planMemoryRules, readOptions, show } from './options.js';
 import { resolveModel } from './resolve-model.js';
 import type { BackendName } from './select-backend.js';
 import { measureWeights } from './weight-bytes.js';
 
 /** Of which device, with which context. */
 export interface PlanMemoryOptions {
-  /** Id of a board profile, such as `orin-nano-8gb`. Default: this machine. */
+  /** Id of a board profile, such as `orin-nano-8gb`. Default: this machine, with the profile of its board where it has one. */
   device?: string;
+  /** Name or number of a power mode of the board, for its memory bandwidth. Default: the fastest; of this machine the one in effect. */
+  powerMode?: string;
   /** Bytes that are free for the model; in the place of what the device or this machine has. */
   freeBytes?: number;
   /** Default the model's limit, at most 4096. */
@@ -32,6 +36,8 @@ export interface PlanMemoryOptions {
   kvCache?: KvType;
   /** Default what the profile recommends, else 4. */
   threads?: number;
+  /** Where `/proc` and `/sys` of this machine lie. Default `/`. */
+  sysRoot?: string;
 }
 
 /** What a model needs, part by part, in bytes. */
@@ -62,7 +68,10 @@ export interface SpeedEstimate {
 /** Whether a model fits a device, and what it takes. */
 export interface MemoryPlan {
   path: string;
+  /** The named device, or the board that this machine is; null where no profile but a generic one fits it. */
   device: { id: string; name: string } | null;
+  /** Whose bandwidth counts; null: the fastest of the board, or unknown. */
+  powerMode: string | null;
   backend: BackendName;
   contextSize: number;
   kvCache: KvType;
@@ -121,12 +130,12 @@ const shares: Record<BackendName | 'cudaShort', Share> = {
 /** Needs no backend. TypeError and RangeError for wrong options, ERR_NOT_FOUND (model or device), ERR_NO_BACKEND (kvCache int8 without cuda), ERR_BAD_MODEL_FILE, ERR_UNSUPPORTED_MODEL. */
 export async function planMemory(folderOrName?: string | URL, options?: PlanMemoryOptions): Promise<MemoryPlan> {
   const checked = readOptions<PlanMemoryOptions>(planMemoryRules, options, 'planMemory');
-  const profile = checked.device === undefined ? null : boardProfile(checked.device);
+  const place = placeOf(checked);
   const folder = await openModelFolder(await resolveModel(folderOrName));
   const family = describeFamily(folder.config, folder.configPath);
   if (checked.contextSize !== undefined) checkContextSize(checked.contextSize, family.contextLimit);
   const { tensors } = buildModelSpec(folder, family);
-  return planOf(folder, family, tensors, await tokenizerBytes(folder), profile, checked);
+  return planOf(folder, family, tensors, await tokenizerBytes(folder), place, checked);
 }
 
 function planOf(
@@ -134,15 +143,16 @@ function planOf(
   family: FamilySpec,
   tensors: ModelTensor[],
   tokenizer: number,
-  profile: BoardProfile | null,
+  place: Place,
   options: PlanMemoryOptions,
 ): MemoryPlan {
+  const { profile, mode } = place;
   const backend = options.backend ?? profile?.recommended.backend ?? 'cpu';
   const threads = options.threads ?? profile?.recommended.threads ?? 4;
   const kvCache = options.kvCache ?? 'f16';
   checkKvCache(kvCache, backend);
   const contextSize = options.contextSize ?? Math.min(family.contextLimit, defaultContextSize);
-  const { totalBytes, reserve, availableBytes, source } = memoryOf(profile, options.freeBytes);
+  const { totalBytes, reserve, availableBytes, source } = memoryOf(place, options);
   const { mapped, held } = loadedWeights(tensors, backend);
   const partsAt = (context: number, kv: KvType): MemoryParts => ({
     weights: mapped + held,
@@ -169,6 +179,7 @@ function planOf(
   return {
     path: folder.path,
     device: profile === null ? null : { id: profile.id, name: profile.name },
+    powerMode: mode?.name ?? null,
     backend,
     contextSize,
     kvCache,
@@ -180,24 +191,53 @@ function planOf(
     fits,
     largestContext,
     advice,
-    speed: speedOf(profile, backend, tensors, bytes.kvCache),
-    notes: notesOf(profile, backend, reserve, availableBytes),
+    speed: speedOf(place, backend, tensors, bytes.kvCache),
+    notes: notesOf(place, backend, reserve, availableBytes),
   };
+}
+
+/** Where the model is to run. */
+interface Place {
+  /** Null on a machine that only a generic profile fits. */
+  profile: BoardProfile | null;
+  mode: BoardProfile['powerModes'][number] | null;
+  /** This machine, whose free memory can be read. */
+  isHere: boolean;
+}
+
+function placeOf({ device, powerMode, sysRoot }: PlanMemoryOptions): Place {
+  if (device !== undefined) {
+    const profile = boardProfile(device);
+    return { profile, mode: powerMode === undefined ? null : modeOf(profile, powerMode), isHere: false };
+  }
+  const board = boardOf(new SystemFiles(sysRoot));
+  const profile = board.profile.kind === 'generic' ? null : board.profile;
+  if (powerMode !== undefined) return { profile, mode: modeOf(board.profile, powerMode), isHere: true };
+  // A mode that waits for a reboot is not the one that runs.
+  const mode = board.powerMode === null || board.powerMode.inEffect === false ? null : board.profile.powerModes.find(({ name }) => name === board.powerMode!.name);
+  return { profile, mode: mode ?? null, isHere: true };
+}
+
+function modeOf({ name, powerModes }: BoardProfile, wanted: string): BoardProfile['powerModes'][number] {
+  const found = powerModes.find((mode) => mode.name.toLowerCase() === wanted.toLowerCase() || String(mode.id) === wanted);
+  if (found !== undefined) return found;
+  const known = powerModes.length === 0 ? 'which has none' : `one of ${powerModes.map((mode) => `'${mode.name}'`).join(', ')}`;
+  throw new TypeError(`Expected a power mode of ${name}, ${known}, for powerMode but received ${show(wanted)}`);
 }
 
 function neededOf({ weights, kvCache, scratch, program }: MemoryParts): number {
   return weights + kvCache + scratch + program;
 }
 
-function memoryOf(profile: BoardProfile | null, freeBytes: number | undefined): { totalBytes: number | null; reserve: number; availableBytes: number | null; source: string } {
+function memoryOf({ profile, isHere }: Place, { freeBytes, sysRoot }: PlanMemoryOptions): { totalBytes: number | null; reserve: number; availableBytes: number | null; source: string } {
   const totalBytes = profile?.memory.bytes ?? null;
   if (freeBytes !== undefined) return { totalBytes, reserve: 0, availableBytes: freeBytes, source: 'given' };
-  if (profile === null) {
-    const here = availableMemory();
+  if (isHere) {
+    const here = availableMemory(sysRoot);
     return { totalBytes, reserve: 0, availableBytes: here?.bytes ?? null, source: here?.limitedBy ?? 'unknown' };
   }
   if (totalBytes === null) return { totalBytes, reserve: 0, availableBytes: null, source: 'board profile' };
-  const firmware = profile.kind === 'jetson' ? firmwareShare * totalBytes : 0;
+  const firmware = profile!.kind === 'jetson' ? firmwareShare * totalBytes : 0;
   const reserve = Math.round(firmware + Math.min(systemBytes, systemShare * totalBytes));
   return { totalBytes, reserve, availableBytes: totalBytes - reserve, source: 'board profile' };
 }
@@ -213,8 +253,8 @@ function largest(most: number, fits: (count: number) => boolean): number {
   return low;
 }
 
-function speedOf(profile: BoardProfile | null, backend: BackendName, tensors: ModelTensor[], fullCache: number): SpeedEstimate | null {
-  const bandwidthGBs = profile?.memory.bandwidthGBs ?? null;
+function speedOf({ profile, mode }: Place, backend: BackendName, tensors: ModelTensor[], fullCache: number): SpeedEstimate | null {
+  const bandwidthGBs = mode?.bandwidthGBs ?? profile?.memory.bandwidthGBs ?? null;
   if (bandwidthGBs === null) return null;
   const { bytes } = measureWeights(tensors);
   // Of an embedding with a head of its own, a step reads one row.
@@ -224,12 +264,15 @@ function speedOf(profile: BoardProfile | null, backend: BackendName, tensors: Mo
   return { bytesPerToken: { empty, full }, bandwidthGBs, bound, typicalShare: shares[backend === 'cuda' && empty < shortStepBytes ? 'cudaShort' : backend] };
 }
 
-function notesOf(profile: BoardProfile | null, backend: BackendName, reserve: number, availableBytes: number | null): string[] {
+function notesOf({ profile, mode }: Place, backend: BackendName, reserve: number, availableBytes: number | null): string[] {
   const notes = ['The program and runtime are an estimate; weights, KV cache and scratch are what the engine allocates.'];
   if (reserve > 0) notes.push('The reserve is an estimate: of the public reports of an Orin Nano of 8 GB, where the system leaves 5.2 to 6.3 GB, scaled to other boards.');
   if (availableBytes === null) notes.push('The memory of this device is unknown or comes in several sizes; say how much is free (freeBytes, --free).');
   if (profile !== null && profile.memory.unified && backend === 'cuda') notes.push('GPU and processor share one memory. Weights are in it once: the pages of the model files are given back while they are loaded.');
-  if (profile !== null) notes.push('Bandwidth is that of the profile in its fastest power mode; slower modes have less. The speed is an estimate, not measured on this device.');
+  if (profile !== null) {
+    const whose = mode?.bandwidthGBs !== undefined ? `the power mode ${mode.name}` : `the board in its fastest power mode; slower modes have less${mode === null ? '' : `, and that of ${mode.name} is not in the profile`}`;
+    notes.push(`The bandwidth is that of ${whose}. The speed is an estimate, not measured on this device.`);
+  }
   if (profile !== null && backend === 'cpu') notes.push('The share was measured on x86 processors; a core that computes more slowly than its memory delivers stays below it.');
   return notes;
 }

@@ -203,11 +203,13 @@ export const importRules = {
 
 export const planMemoryRules = {
   device: text(), // default: this machine
+  powerMode: text(), // default: the fastest, or the one in effect
   freeBytes: integer(1, Number.MAX_SAFE_INTEGER),
   contextSize: integer(1, 2 ** 31 - 1), // default: the model's limit, at most defaultContextSize
   backend: choice(['cpu', 'cuda', 'wasm']), // default: what the profile recommends, else cpu
   kvCache: choice(kvTypes, 'f16'),
   threads: integer(1, 64),
+  sysRoot: text(), // default: /
 } as const;
 
 /** Checks `given` against the table and fills in the defaults. Throws TypeError or RangeError. */

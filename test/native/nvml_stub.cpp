@@ -1,10 +1,12 @@
 // A stand-in for libnvidia-ml.so.1 with five GPUs: 0 has a counter and power, 1 power alone, 2 answers "not supported" to
 // both as Jetson Orin does, 3 is partitioned, 4 fails. A reading of 0 is what every other reader has made of number 2.
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 
 namespace {
-constexpr int kSuccess = 0, kInvalid = 2, kNotSupported = 3, kUnknown = 999;
+constexpr int kSuccess = 0, kInvalid = 2, kNotSupported = 3, kInsufficientSize = 7, kUnknown = 999;
 int index_of(void* handle) { return static_cast<int>(reinterpret_cast<size_t>(handle)) - 1; }
 int answer(void* handle, bool counter) {
   const int index = index_of(handle);
@@ -12,6 +14,12 @@ int answer(void* handle, bool counter) {
   return index == 2 || (index == 1 && counter) ? kNotSupported : kSuccess;
 }
 }  // namespace
+
+struct Process {
+  unsigned pid;
+  unsigned long long bytes;
+  unsigned instance, part;
+};
 
 #pragma GCC visibility push(default)
 extern "C" {
@@ -30,5 +38,15 @@ int nvmlDeviceGetMigMode(void* handle, unsigned* now, unsigned* pending) {
 }
 int nvmlDeviceGetTotalEnergyConsumption(void* handle, unsigned long long* millijoules) { return *millijoules = 961000, answer(handle, true); }
 int nvmlDeviceGetPowerUsage(void* handle, unsigned* milliwatts) { return *milliwatts = 250000, answer(handle, false); }
+// GPU 0 has many processes and this one last, 1 has others alone, 3 does not tell their memory.
+int nvmlDeviceGetComputeRunningProcesses_v3(void* handle, unsigned* count, Process* list) {
+  const int index = index_of(handle);
+  if (index == 2) return kNotSupported;
+  const unsigned all = index == 0 ? 40 : 1;
+  if (*count < all) return *count = all, kInsufficientSize;
+  for (unsigned i = 0; i < all; ++i) list[i] = {1000000 + i, 1, 0, 0};
+  if (index != 1) list[all - 1] = {static_cast<unsigned>(getpid()), index == 3 ? ~0ull : 450ull << 20, 0, 0};
+  return *count = all, kSuccess;
+}
 const char* nvmlErrorString(int result) { return result == kNotSupported ? "Not Supported" : "Unknown Error"; }
 }

@@ -112,6 +112,12 @@ t.test('processor, clocks and temperatures', async (t) => {
   t.same(thor.clocks.map(({ name, megahertz }) => [name, megahertz]), [['memory', 4266], ['gpu', 314]]);
 });
 
+t.test('memory, and how it is broken up', async (t) => {
+  const buddyinfo = 'Node 0, zone      DMA   1046    527    216    109     47     19      7      3      2      3     91 \nNode 0, zone   Normal   5000    400    300    200    100     50     20     10      5      2      29 \n';
+  t.same((await detect(t, orin, memory(7620), { '/proc/buddyinfo': buddyinfo })).memory, { totalBytes: 7620 * 2 ** 20, availableBytes: 3810 * 2 ** 20, largestFreeBlocks: 120 });
+  t.equal((await detect(t, orin, { '/proc/buddyinfo': 'nonsense' })).memory.largestFreeBlocks, null);
+});
+
 t.test('throttling', async (t) => {
   const cooling = (state: number): Files => ({ '/sys/class/thermal/cooling_device3/type': 'gpu-throttle-alert\n', '/sys/class/thermal/cooling_device3/cur_state': `${state}\n` });
   t.same((await detect(t, orin)).throttling, { now: null, evidence: [] }, 'nothing tells');

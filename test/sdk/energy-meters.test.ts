@@ -6,7 +6,7 @@ import { type MeterSurroundings, findMeterPlans } from '../../sdk/src/devices/fi
 import type { MeterPlan } from '../../sdk/src/devices/meter-plan.js';
 import { chooseMeter, type WorkPlace, workPlace } from '../../sdk/src/devices/meter-choice.js';
 import { filesReader } from '../../sdk/src/devices/meter-reader.js';
-import { type Nvml, visibleGpus } from '../../sdk/src/devices/nvml.js';
+import { type Nvml, ownGpuMemory, visibleGpus } from '../../sdk/src/devices/nvml.js';
 import { parsePmic, pmicValues } from '../../sdk/src/devices/pi5-pmic.js';
 import type { FoundMeters } from '../../sdk/src/devices/power-chips.js';
 import { SystemFiles } from '../../sdk/src/devices/system-files.js';
@@ -200,7 +200,7 @@ t.test('other chips in hwmon', async (t) => {
   t.same([temperature.plans, temperature.unreadable], [[], []]);
 });
 
-function stub(gpus: { name?: string; uuid?: string; partitioned?: boolean; millijoules?: number; milliwatts?: number }[]): MeterSurroundings {
+function stub(gpus: { name?: string; uuid?: string; partitioned?: boolean; millijoules?: number; milliwatts?: number; memory?: number }[]): MeterSurroundings {
   const value = (number: number | undefined): number => {
     if (number === undefined) throw Object.assign(new Error('Not Supported'), { status: 'unsupported' });
     return number;
@@ -210,6 +210,7 @@ function stub(gpus: { name?: string; uuid?: string; partitioned?: boolean; milli
     describe: (device) => ({ name: gpus[device]!.name ?? `GPU ${device}`, uuid: gpus[device]!.uuid ?? `GPU-${device}`, partitioned: gpus[device]!.partitioned ?? false }),
     millijoules: (device) => value(gpus[device]!.millijoules),
     milliwatts: (device) => value(gpus[device]!.milliwatts),
+    ownMemory: (device) => value(gpus[device]!.memory),
   };
   return { nvml: () => nvml, visibleGpus: undefined };
 }
@@ -227,6 +228,13 @@ t.test('E5: NVML that starts and tells nothing is unreadable, not zero', async (
   t.same((await findMeterPlans(files, undefined, { nvml: absent, visibleGpus: undefined })).unreadable, [], 'a machine without driver is ordinary');
   const broken = (): Nvml => { throw Object.assign(new Error('Driver/library version mismatch'), { status: 'device_failed' }); };
   t.match((await findMeterPlans(files, undefined, { nvml: broken, visibleGpus: undefined })).unreadable, [{ name: 'nvml', reason: 'Driver/library version mismatch', fix: /nvidia-smi/ }]);
+});
+
+t.test('GPU memory of this process', async (t) => {
+  const of = (...gpus: Parameters<typeof stub>[0]): number | null => ownGpuMemory(stub(gpus).nvml);
+  t.equal(of({ memory: 5 }, {}, { memory: 7 }), 12, 'of all GPUs that tell');
+  t.equal(of({}), null, 'a container: not zero');
+  t.equal(of(), null);
 });
 
 t.test('the meter is one that sees where the model runs', async (t) => {

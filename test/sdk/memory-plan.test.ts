@@ -10,7 +10,7 @@ import { kvCacheBytes, loadedWeights, scratchBytes } from '../../sdk/src/model-b
 import { buildModelSpec } from '../../sdk/src/model-spec.js';
 import { openEngineModel } from '../../sdk/src/model.js';
 import { selectBackend, type BackendName } from '../../sdk/src/select-backend.js';
-import { writeTree } from './board-tree.js';
+import { type Files, deviceTree, intel, memory, powerMode, release, writeTree } from './board-tree.js';
 import { families, join, stories, temporaryFolder } from './fixtures.js';
 
 async function describe(path: string) {
@@ -103,6 +103,30 @@ t.test('the reserve and the bandwidth of boards', async (t) => {
   t.ok(availableBytes! > 5.2e9 && availableBytes! < 6.3e9, 'as public reports of this board have it');
   for (const { id } of loadBoardProfiles()) t.equal((await planMemory(stories, { device: id })).device!.id, id);
   t.match(await planMemory(stories, { device: 'raspberry-pi-5' }), { fits: null, largestContext: null, memory: { availableBytes: null } });
+});
+
+t.test('power modes of a named board', async (t) => {
+  const at = async (powerMode?: string) => planMemory(stories, { device: 'orin-nano-8gb', ...(powerMode === undefined ? {} : { powerMode }) });
+  t.match(await at(), { powerMode: null, speed: { bandwidthGBs: 102 } });
+  for (const name of ['15W', '15w', '0']) t.match(await at(name), { powerMode: '15W', speed: { bandwidthGBs: 68 } }, name);
+  const unknown = await at('7W');
+  t.match(unknown, { powerMode: '7W', speed: { bandwidthGBs: 102 } });
+  t.match(unknown.notes.join(), /that of 7W is not in the profile/);
+  t.match((await at('25W')).notes.join(), /bandwidth is that of the power mode 25W/);
+  await t.rejects(at('50W'), { name: 'TypeError', message: /one of '15W', '25W', 'MAXN_SUPER', '7W', for powerMode/ });
+  await t.rejects(planMemory(stories, { device: 'rk3588', powerMode: '15W' }), { name: 'TypeError', message: /which has none/ });
+});
+
+t.test('this machine is its board, in the mode that is in effect', async (t) => {
+  const orin = { ...deviceTree('x', 'nvidia,p3768-0000+p3767-0005-super', 'nvidia,tegra234'), ...release(36), ...memory(7620) };
+  const here = async (...files: Files[]) => planMemory(stories, { sysRoot: await writeTree(t, orin, ...files) });
+  const plain = await here();
+  t.match(plain, { device: { id: 'orin-nano-8gb' }, backend: 'cuda', powerMode: null, memory: { availableBytes: 7620 * 512 * 1024, source: 'MemAvailable' }, speed: { bandwidthGBs: 102 } });
+  t.equal(plain.bytes.reserve, 0, 'what is free was read');
+  t.match(await here(powerMode(0, { online: 6, present: 6 })), { powerMode: '15W', speed: { bandwidthGBs: 68 } });
+  const table = '< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\nCPU_ONLINE CORE_1 0\n< PM_CONFIG DEFAULT=0 >\n';
+  t.match(await here(powerMode(0, { online: 6, present: 6, table })), { powerMode: null, speed: { bandwidthGBs: 102 } }, 'a mode that waits for a reboot does not count');
+  t.match(await planMemory(stories, { sysRoot: await writeTree(t, intel, memory(16000)) }), { device: null, backend: 'cpu', speed: null });
 });
 
 t.test('the largest context, and what would fit', async (t) => {

@@ -16,6 +16,8 @@ const nano: Files = {
   '/proc/self/stat': '4242 (node (4) x) S 1 4242 4242 0 -1 4194304 25005 7 31 5 120 30 0 0 20 0 11 0 12345 934241280 21913 18446744073709551615\n',
   // Pages of 4 KiB here; a reader that multiplied these would be wrong on a Raspberry Pi 5.
   '/proc/self/statm': '228086 21913 8333 9152 0 51234 0\n',
+  '/proc/self/smaps':
+    '00400000-01200000 r-xp 00000000 b3:01 1234 /usr/bin/node\nSize:              14336 kB\nRss:                9000 kB\nPss:                8000 kB\nSwapPss:               0 kB\n7f00000000-7f00100000 rw-p 00000000 00:00 0 \nRss:               60000 kB\nPss:               60000 kB\nSwapPss:             128 kB\n',
   '/proc/meminfo':
     'MemTotal:        4059172 kB\nMemFree:          123456 kB\nMemAvailable:    2345678 kB\nBuffers:           50000 kB\nSwapTotal:       2029584 kB\nSwapFree:        2028560 kB\nNvMapMemFree:      94784 kB\nNvMapMemUsed:     805068 kB\n',
 };
@@ -29,21 +31,21 @@ const pi: Files = {
   '/proc/meminfo': 'MemTotal:        8255280 kB\nMemFree:         4000000 kB\nMemAvailable:    7000000 kB   \nSwapTotal:             0 kB\nSwapFree:              0 kB\n',
 };
 
-t.test('a Jetson with an old kernel: NvMap is there, PSS is not', async (t) => {
+t.test('a Jetson with an old kernel: NvMap is there, PSS is told by mapping', async (t) => {
   const sysRoot = await writeTree(t, nano);
   t.match(readMemory({ sysRoot }), {
     rssBytes: 87654 * kB,
     anonymousBytes: 54321 * kB,
     fileBytes: 33333 * kB,
     peakRssBytes: 98765 * kB,
-    pssBytes: null,
+    pssBytes: 68000 * kB,
     swappedBytes: 128 * kB,
     majorFaults: 31,
     availableBytes: 2345678 * kB,
     totalBytes: 4059172 * kB,
     swapUsedBytes: 1024 * kB,
     nvMapBytes: 805068 * kB,
-    nvMapProcessBytes: null,
+    gpuProcessBytes: null,
   });
 });
 
@@ -56,7 +58,7 @@ t.test('a Raspberry Pi 5: pages of 16 KiB change nothing, PSS is there', async (
     availableBytes: 7000000 * kB,
     swapUsedBytes: 0,
     nvMapBytes: null,
-    nvMapProcessBytes: null,
+    gpuProcessBytes: null,
   });
 });
 
@@ -89,12 +91,12 @@ t.test('the clients of nvmap', async (t) => {
   t.equal(nvMapClientBytes(clients, 42), 2 * 1024 ** 3);
   t.equal(nvMapClientBytes(clients, 524688), null, 'the total is no process');
   const sysRoot = await writeTree(t, nano, { '/sys/kernel/debug/nvmap/iovmm/clients': `user node ${process.pid} 20K\n` });
-  t.equal(readMemory({ sysRoot }).nvMapProcessBytes, 20 * kB);
+  t.equal(readMemory({ sysRoot }).gpuProcessBytes, 20 * kB);
 });
 
 const base: MemoryReading = {
   atMs: 0, rssBytes: 100, anonymousBytes: 60, fileBytes: 40, peakRssBytes: 150, pssBytes: null, swappedBytes: 0, majorFaults: 5,
-  javaScriptHeapBytes: 10, externalBytes: 1, availableBytes: 1000, totalBytes: 2000, swapUsedBytes: 0, nvMapBytes: null, nvMapProcessBytes: null,
+  javaScriptHeapBytes: 10, externalBytes: 1, availableBytes: 1000, totalBytes: 2000, swapUsedBytes: 0, nvMapBytes: null, gpuProcessBytes: null,
 };
 const at = (atMs: number, changed: Partial<MemoryReading> = {}): MemoryReading => ({ ...base, atMs, ...changed });
 

@@ -34,7 +34,7 @@ t.test('in words', async (t) => {
   t.equal(notes, '');
   t.match(output, /^phase +tokens\/s +energy\/token +net of idle +tokens\/J +average +peak$/m);
   t.match(output, /^decode +[\d.]+ ± [\d.]+ +[\d.]+ ± [\d.]+ (mJ|µJ|J) +-?[\d.]+ ± [\d.]+ (mJ|µJ|J) .* 9\.57 W +9\.57 W$/m);
-  t.match(output, /^VDD_CPU_GPU_CV +no +2\.49 W/m);
+  t.match(output, /^VDD_CPU_GPU_CV +cpu, gpu, cv +no +2\.49 W/m);
   t.match(output, /^covers +module: VDD_IN$/m);
   t.match(output, /^power mode +15W +15W$/m);
   t.match(output, /^temperature, cpu-thermal +51\.0 °C +51\.0 °C$/m);

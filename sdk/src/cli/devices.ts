@@ -68,7 +68,7 @@ function boardLines(board: DetectedBoard): string[] {
     ...clocks.map(({ name, megahertz: now, limitMegahertz }): [string, string] => [name === 'gpu' ? 'GPU' : name, `${megahertz(now)}${limitMegahertz === null ? '' : ` of ${megahertz(limitMegahertz)}`}`]),
     ['temperature', hottest === undefined ? null : `${hottest.celsius.toFixed(1)} °C (${hottest.zone}, the hottest of ${temperatures.length})`],
     ['throttling', throttling.now === null ? null : `${throttling.now ? 'YES' : 'no'}${throttling.evidence.length === 0 ? '' : ` (${throttling.evidence.join(', ')})`}`],
-    ['memory', memory.totalBytes === null ? null : `${bytes(memory.totalBytes)}${memory.availableBytes === null ? '' : `, ${bytes(memory.availableBytes)} available`}`],
+    ['memory', memory.totalBytes === null ? null : `${bytes(memory.totalBytes)}${memory.availableBytes === null ? '' : `, ${bytes(memory.availableBytes)} available`}${profile.kind === 'jetson' && memory.largestFreeBlocks !== null ? `, ${counted(memory.largestFreeBlocks, 'free block')} of the largest size` : ''}`],
   ];
   return [table(['', ''], rows.filter((row): row is [string, string] => row[1] !== null)).trimStart(), ...board.notes.map((note) => `Note: ${note}`)];
 }

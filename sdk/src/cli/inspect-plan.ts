@@ -40,11 +40,11 @@ export function planParts(plan: MemoryPlan): Cells {
   return { header: ['part', 'bytes', ''], rows, right: [1] };
 }
 
-export function planSpeed({ speed, contextSize }: MemoryPlan): string[] {
+export function planSpeed({ speed, contextSize, powerMode }: MemoryPlan): string[] {
   if (speed === null) return ['Speed: the bandwidth of this machine is not in a profile; shiftadd bench measures both.'];
   const { bytesPerToken, bandwidthGBs, bound, typicalShare } = speed;
   const lines = [
-    `Speed: at most ${rate(bound.empty)} tokens per second with an empty context and ${rate(bound.full)} with ${count(contextSize)} tokens: ${bandwidthGBs} GB/s over ${bytes(bytesPerToken.empty)} to ${bytes(bytesPerToken.full)} per token.`,
+    `Speed${powerMode === null ? '' : ` in the power mode ${powerMode}`}: at most ${rate(bound.empty)} tokens per second with an empty context and ${rate(bound.full)} with ${count(contextSize)} tokens: ${bandwidthGBs} GB/s over ${bytes(bytesPerToken.empty)} to ${bytes(bytesPerToken.full)} per token.`,
   ];
   if (typicalShare === null) lines.push('Which share of that this backend reaches has not been measured.');
   else {

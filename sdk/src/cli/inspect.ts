@@ -11,11 +11,13 @@ import type { Terminal } from './terminal.js';
 
 const planOptions = {
   device: { rule: planMemoryRules.device, value: 'BOARD', help: `a board such as orin-nano-8gb, or ${allDevices}`, otherwise: 'this machine' },
+  'power-mode': { rule: planMemoryRules.powerMode, value: 'MODE', help: 'name or number of a power mode of the board', otherwise: 'the fastest, or the one in effect' },
   context: { rule: planMemoryRules.contextSize as Rule & { kind: 'integer' }, value: 'N', help: 'tokens of the context', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },
   free: { rule: planMemoryRules.freeBytes as Rule & { kind: 'integer' }, value: 'BYTES', help: 'free for the model', otherwise: 'what the device or this machine has', sdkName: 'freeBytes' },
   backend: { rule: planMemoryRules.backend, value: 'NAME', help: 'cpu, cuda or wasm', otherwise: 'what the board is best used with, else cpu' },
   'kv-cache': { rule: planMemoryRules.kvCache, value: 'TYPE', help: 'numbers that the KV cache holds: f32, f16, or int8 with cuda' },
   threads: { rule: planMemoryRules.threads as Rule & { kind: 'integer' }, value: 'N', help: 'threads that compute', otherwise: 'what the board is best used with, else 4' },
+  'sys-root': { rule: planMemoryRules.sysRoot, value: 'DIR', help: 'where /proc and /sys of this machine lie', otherwise: '/' },
 } as const;
 
 export const inspect = defineCommand({
@@ -24,7 +26,7 @@ export const inspect = defineCommand({
   summary: 'show the layers, bits per weight, errors and operations of a model',
   details: [
     'Bits per weight count everything that is stored for a matrix: bit-planes, scales, row scales and padding. Errors are those that the quantizer recorded in the folder.',
-    'A plan says, without loading anything, whether the model fits a device: weights, KV cache and scratch as the engine allocates them, and estimates of the rest and of the speed. Its options are those from --device to --threads.',
+    'A plan says, without loading anything, whether the model fits a device: weights, KV cache and scratch as the engine allocates them, and estimates of the rest and of the speed. Its options are those from --device to --sys-root.',
     'The audit counts what one decoded token costs in the matrices: as shifts, additions and look-ups, in the CPU kernels, and dense. Its energies are estimates from published 45 nm unit costs (microjoules per token), not measurements.',
   ],
   options: {
@@ -41,6 +43,7 @@ export const inspect = defineCommand({
     { command: 'shiftadd inspect', does: 'the embedded chat model' },
     { command: 'shiftadd inspect ./my-model --all', does: 'every tensor of a model folder' },
     { command: 'shiftadd inspect --plan --device orin-nano-8gb --context 4096', does: 'whether it fits a board' },
+    { command: 'shiftadd inspect --plan --device orin-nano-8gb --power-mode 15W', does: 'and how fast with less bandwidth' },
     { command: 'shiftadd inspect ./my-model --html report.html', does: 'a page to look at or to share' },
   ],
   async run({ arguments: [model], values, terminal }) {
@@ -72,8 +75,9 @@ export const inspect = defineCommand({
 });
 
 async function showPlan(model: string | undefined, values: Values<typeof planOptions>, terminal: Terminal): Promise<void> {
-  const { device, context, free, backend, threads } = values;
-  const options = given({ device, contextSize: context, freeBytes: free, backend, kvCache: values['kv-cache'], threads }) as PlanMemoryOptions;
+  const { device, context, free, backend, threads, 'power-mode': powerMode } = values;
+  if (device === allDevices && powerMode !== undefined) throw new UsageError(`--power-mode is that of one board, so it cannot be given with --device ${allDevices}`, 'inspect');
+  const options = given({ device, powerMode, contextSize: context, freeBytes: free, backend, kvCache: values['kv-cache'], threads, sysRoot: values['sys-root'] }) as PlanMemoryOptions;
   const plans = await plansOf(model, options);
   const [first] = plans;
   if (terminal.json) return terminal.document(device === allDevices ? { plans } : { ...first! });

@@ -72,6 +72,7 @@ export function memoryRows({ memory }: ProfileResult): Cells {
     ['process, resident at most', byteText(memory.residentPeakBytes)],
     ['machine, available before', byteText(memory.availableBeforeBytes)],
     ['machine, available at the least', byteText(memory.availableLeastBytes)],
+    ...(memory.gpuProcessBytes === null ? [] : [['process, on the GPU', byteText(memory.gpuProcessBytes)]]),
     ...(memory.nvMapGrowthBytes === null ? [] : [['GPU memory of all processes, growth', byteText(memory.nvMapGrowthBytes)]]),
   ];
   return { header: ['memory', 'bytes'], rows, right: [1] };

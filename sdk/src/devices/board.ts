@@ -28,7 +28,12 @@ export interface DetectedBoard extends BoardState {
   compatible: string[];
   architecture: string;
   release: JetsonRelease | null;
-  memory: { totalBytes: number | null; availableBytes: number | null };
+  memory: {
+    totalBytes: number | null;
+    availableBytes: number | null;
+    /** Free blocks of the largest size, 4 MB with pages of 4 KB. Few of them refuse a GPU large buffers however much is available. */
+    largestFreeBlocks: number | null;
+  };
   /** Doubts about what was detected. */
   notes: string[];
 }
@@ -152,5 +157,11 @@ function memoryOf(files: SystemFiles): DetectedBoard['memory'] {
     const found = new RegExp(`^${name}:\\s*(\\d+) kB`, 'm').exec(text);
     return found === null ? null : Number(found[1]) * 1024;
   };
-  return { totalBytes: bytes('MemTotal'), availableBytes: bytes('MemAvailable') };
+  return { totalBytes: bytes('MemTotal'), availableBytes: bytes('MemAvailable'), largestFreeBlocks: largestFreeBlocks(files) };
+}
+
+/** The last column of /proc/buddyinfo over all zones; what tegrastats calls lfb. */
+function largestFreeBlocks(files: SystemFiles): number | null {
+  const zones = [...(files.text('/proc/buddyinfo') ?? '').matchAll(/^Node\s+\d+,\s+zone\s+\S+\s.*\s(\d+)\s*$/gm)];
+  return zones.length === 0 ? null : zones.reduce((sum, [, count]) => sum + Number(count), 0);
 }

@@ -4,6 +4,7 @@
  */
 import { readOptions, type RuleTable } from '../options.js';
 import { monotonicMs } from './energy-meter.js';
+import { ownGpuMemory } from './nvml.js';
 import { defaultRoot, SystemFiles, type SystemFile } from './system-files.js';
 
 /** What the system tells about memory at one moment, in bytes; null where it does not. */
@@ -18,7 +19,7 @@ export interface MemoryReading {
   fileBytes: number | null;
   /** The highest RSS since the process began (VmHWM). */
   peakRssBytes: number | null;
-  /** RSS with every shared page divided among those who share it. Null on kernels before 4.14, and in recordings, where it costs too much. */
+  /** RSS with every shared page divided among those who share it. Null in recordings, where it costs too much. */
   pssBytes: number | null;
   /** Pages of this process that are in swap. */
   swappedBytes: number | null;
@@ -35,8 +36,11 @@ export interface MemoryReading {
   swapUsedBytes: number | null;
   /** GPU memory of all processes of a Jetson (NvMapMemUsed); null elsewhere and on Thor. */
   nvMapBytes: number | null;
-  /** GPU memory of this process on a Jetson; needs root, and null until it has some. */
-  nvMapProcessBytes: number | null;
+  /**
+   * GPU memory of this process, the driver's own part included. On a Jetson from nvmap, which needs root; elsewhere from NVIDIA's
+   * driver, which does not know processes in containers, and not in recordings, where it costs too much.
+   */
+  gpuProcessBytes: number | null;
 }
 
 /** The numbers of a reading by name. */
@@ -54,7 +58,7 @@ export const memoryNumbers = [
   'totalBytes',
   'swapUsedBytes',
   'nvMapBytes',
-  'nvMapProcessBytes',
+  'gpuProcessBytes',
 ] as const satisfies readonly Exclude<keyof MemoryReading, 'atMs'>[];
 
 /** A number that a reading of memory has. */
@@ -73,7 +77,8 @@ export function readMemory(options?: ReadMemoryOptions): MemoryReading {
   const { sysRoot } = readOptions<ReadMemoryOptions>(readMemoryRules, options, 'readMemory');
   const reader = new MemoryReader(sysRoot!);
   try {
-    return { ...reader.read(), pssBytes: reader.pss() };
+    const reading = reader.read();
+    return { ...reading, pssBytes: reader.pss(), gpuProcessBytes: reading.gpuProcessBytes ?? reader.gpuOfDriver() };
   } finally {
     reader.close();
   }
@@ -100,7 +105,7 @@ export class MemoryReader {
     this.#hasClients = this.#files.text(nvMapClients) !== null;
   }
 
-  /** Everything but PSS. */
+  /** Everything but PSS and what NVIDIA's driver tells. */
   read(): MemoryReading {
     const status = kilobyteFields(this.#status.text());
     const machine = kilobyteFields(this.#meminfo.text());
@@ -122,13 +127,20 @@ export class MemoryReader {
       totalBytes: machine('MemTotal'),
       swapUsedBytes: swapTotal === null || swapFree === null ? null : swapTotal - swapFree,
       nvMapBytes: machine('NvMapMemUsed'),
-      nvMapProcessBytes: this.#hasClients ? nvMapClientBytes(this.#files.text(nvMapClients) ?? '', process.pid) : null,
+      gpuProcessBytes: this.#hasClients ? nvMapClientBytes(this.#files.text(nvMapClients) ?? '', process.pid) : null,
     };
   }
 
   /** Walks all pages of the process: milliseconds for a large one. */
   pss(): number | null {
-    return kilobyteFields(this.#files.text('/proc/self/smaps_rollup'))('Pss');
+    const sum = kilobyteFields(this.#files.text('/proc/self/smaps_rollup'))('Pss');
+    // Kernels before 4.14, as that of JetPack 4, tell of each mapping alone.
+    return sum ?? kilobyteSum(this.#files.text('/proc/self/smaps'), 'Pss');
+  }
+
+  /** GPUs belong to the machine that runs this, not to a tree of files elsewhere. */
+  gpuOfDriver(): number | null {
+    return this.#here ? ownGpuMemory() : null;
   }
 
   close(): void {
@@ -142,6 +154,12 @@ export function kilobyteFields(text: string | null): (name: string) => number | 
     const found = text === null ? null : new RegExp(`^${name}:\\s*(\\d+)\\s*kB\\s*$`, 'm').exec(text);
     return found === null ? null : Number(found[1]) * 1024;
   };
+}
+
+/** Of a field that stands once per mapping; null without any. */
+function kilobyteSum(text: string | null, name: string): number | null {
+  const values = [...(text ?? '').matchAll(new RegExp(`^${name}:\\s*(\\d+) kB$`, 'gm'))];
+  return values.length === 0 ? null : values.reduce((sum, [, value]) => sum + Number(value) * 1024, 0);
 }
 
 /** Field 12 of /proc/self/stat. The second is the program's name in parentheses and may hold spaces and parentheses. */

@@ -12,6 +12,8 @@ export interface Nvml {
   /** Since the driver was loaded. */
   millijoules(device: number): number;
   milliwatts(device: number): number;
+  /** GPU memory of this process, bytes. */
+  ownMemory(device: number): number;
 }
 
 interface NvmlAddon {
@@ -19,6 +21,7 @@ interface NvmlAddon {
   nvmlDescribe(device: number, library?: string): ReturnType<Nvml['describe']>;
   nvmlEnergy(device: number, library?: string): number;
   nvmlPower(device: number, library?: string): number;
+  nvmlOwnMemory(device: number, library?: string): number;
 }
 
 /** ERR_NO_BACKEND without the native addon. `library` takes the place of the driver's own. */
@@ -29,6 +32,7 @@ export function openNvml(library?: string): Nvml {
     describe: (device) => addon.nvmlDescribe(device, library),
     millijoules: (device) => addon.nvmlEnergy(device, library),
     milliwatts: (device) => addon.nvmlPower(device, library),
+    ownMemory: (device) => addon.nvmlOwnMemory(device, library),
   };
 }
 
@@ -96,6 +100,14 @@ export function visibleGpus(text: string | undefined, uuids: readonly string[]):
     chosen.push(index);
   }
   return chosen;
+}
+
+/** GPU memory of this process on all GPUs, bytes; null where no driver tells, as for a process in a container. */
+export function ownGpuMemory(open: () => Nvml = openNvml): number | null {
+  const { nvml } = nvmlOrReason(open);
+  if (nvml === null) return null;
+  const parts = Array.from({ length: nvml.count() }, (_, device) => tryCall(() => nvml.ownMemory(device)).value).filter((value) => value !== null);
+  return parts.length === 0 ? null : parts.reduce((sum, value) => sum + value, 0);
 }
 
 function tryCall(call: () => number): { value: number | null; reason: string | null } {

@@ -86,6 +86,8 @@ export interface MemoryFigures extends MemoryUse {
   availableLeastBytes: number | null;
   /** By how much GPU memory of all processes of a Jetson was above its least at the most. */
   nvMapGrowthBytes: number | null;
+  /** GPU memory of this process at the end, with the driver's own part; null where it is not told. */
+  gpuProcessBytes: number | null;
 }
 
 /** Readings over the run, in columns. */

@@ -6,7 +6,7 @@ import type { MemoryUse } from '../run.js';
 import type { DetectedBoard } from './board.js';
 import type { BoardState } from './board-state.js';
 import type { EnergyRecorder } from './energy-meter.js';
-import type { MemoryNumber, MemoryReading } from './memory-reading.js';
+import { type MemoryNumber, type MemoryReading, readMemory } from './memory-reading.js';
 import { covers } from './meter-choice.js';
 import { mean } from './interval.js';
 import { idlePower, phaseFigures, type IdleReading } from './profile-energy.js';
@@ -67,7 +67,7 @@ export function assembleResult(parts: RunParts): ProfileResult {
     prefill: phase('prefill'),
     decode: phase('decode'),
     windows: run.windows,
-    memory: { ...core.memory(parts.session), ...memoryOf(run.memory) },
+    memory: { ...core.memory(parts.session), ...memoryOf(run.memory), gpuProcessBytes: core.backend.name === 'cuda' ? readMemory({ sysRoot: options.sysRoot }).gpuProcessBytes : null },
     board: { name: parts.board.detected.profile.name, id: parts.board.detected.profile.id, start: parts.board.start, end: parts.board.end },
     stable,
     valid: problems.length === 0,
@@ -77,7 +77,7 @@ export function assembleResult(parts: RunParts): ProfileResult {
   };
 }
 
-function memoryOf(readings: readonly MemoryReading[]): Omit<MemoryFigures, keyof MemoryUse> {
+function memoryOf(readings: readonly MemoryReading[]): Omit<MemoryFigures, keyof MemoryUse | 'gpuProcessBytes'> {
   const known = (name: MemoryNumber): number[] => readings.map((reading) => reading[name]).filter((value) => value !== null);
   const most = (values: number[]): number | null => (values.length === 0 ? null : values.reduce((a, b) => Math.max(a, b)));
   const least = (values: number[]): number | null => (values.length === 0 ? null : values.reduce((a, b) => Math.min(a, b)));

@@ -21,7 +21,7 @@ import type {
   KvType,
   Precision,
 } from '../engine.js';
-import { kvTypes } from '../engine.js';
+import { apiVersion, kvTypes } from '../engine.js';
 import { letEventsRun } from '../event-loop.js';
 import { hasRelaxedSimd } from './glue.js';
 import { engineError, memoryLimitBytes, type Block, type WasmInstance } from './instance.js';
@@ -53,7 +53,7 @@ function checkCancel(cancel: CancelFlag | undefined): void {
 const onlyNative = 'the WebAssembly backend only runs models; quantize with the backend cpu';
 
 export class WasmEngine implements Engine {
-  readonly version = 3;
+  readonly version = apiVersion;
 
   constructor(private readonly platform: WasmPlatform) {}
 
