@@ -2,13 +2,15 @@
 // figure. Needs a build with the CUDA backend.
 //
 //     node benchmarks/nvml-energy.mjs [model] [seconds]
-import { loadModel, openEnergyRecorder } from '../build/modules/index.js';
+import { loadModel, openEnergyRecorder, readMemory } from '../build/modules/index.js';
 import { openNvml } from '../build/modules/devices/nvml.js';
 
 const [model, seconds = '10'] = process.argv.slice(2);
 const nvml = openNvml();
+const settleMs = 2000;
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const now = () => Number(process.hrtime.bigint()) / 1e6;
-const recorder = await openEnergyRecorder({ meter: 'nvml' });
+const recorder = await openEnergyRecorder({ worksOn: 'gpu' });
 if (recorder === null) throw new Error('There is no readable NVML meter here: shiftadd doctor says why.');
 const loaded = await loadModel(model, { backend: 'cuda' });
 
@@ -16,14 +18,17 @@ const loaded = await loadModel(model, { backend: 'cuda' });
 const samples = [];
 const timer = setInterval(() => samples.push([now(), nvml.milliwatts(0) / 1e3]), 20);
 
-async function measure(name, work) {
+/** Whatever runs goes on before and after the window, so that readings which are means over a second are those of the window too. */
+async function measure(name, countTokens = () => 0) {
+  await pause(settleMs);
   const first = samples.length;
+  const tokensBefore = countTokens();
   const before = nvml.millijoules(0) / 1e3;
   const startMs = now();
-  const tokens = await work();
+  await pause(Number(seconds) * 1e3);
   const endMs = now();
   const counter = nvml.millijoules(0) / 1e3 - before;
-  await new Promise((done) => setTimeout(done, 200));
+  const tokens = countTokens() - tokensBefore;
   const window = await recorder.between(startMs, endMs);
   const read = samples.slice(first).filter(([at]) => at >= startMs && at <= endMs);
   // Trapezoids, the first and last reading held to the edges.
@@ -36,19 +41,22 @@ async function measure(name, work) {
   };
 }
 
-const idle = await measure('idle', async () => {
-  await new Promise((done) => setTimeout(done, Number(seconds) * 1e3));
-  return 0;
-});
-const decode = await measure('decode', async () => {
-  let tokens = 0;
-  for (const end = now() + Number(seconds) * 1e3; now() < end; ) {
-    const { usage } = await loaded.generate('Once upon a time', { maxTokens: 400, seed: 1 }).result();
-    tokens += usage.completionTokens;
+const { memory: ledger } = await loaded.generate('Hello', { maxTokens: 4 }).result();
+const idle = await measure('idle');
+const abort = new AbortController();
+let tokens = 0;
+const work = (async () => {
+  while (!abort.signal.aborted) {
+    for await (const chunk of loaded.generate('Once upon a time', { maxTokens: 400, seed: 1, signal: abort.signal })) tokens += chunk.tokens.length;
   }
-  return tokens;
+})().catch((error) => {
+  if (!abort.signal.aborted) throw error;
 });
+const decode = await measure('decode', () => tokens);
+await pause(settleMs);
+abort.abort();
+await work;
 clearInterval(timer);
-console.log(JSON.stringify({ gpu: nvml.describe(0).name, meter: recorder.meter, model: loaded.path, idle, decode }, null, 2));
+console.log(JSON.stringify({ gpu: nvml.describe(0).name, meter: recorder.meter, model: loaded.path, backend: loaded.backend, memory: { process: readMemory().gpuProcessBytes, ledger: ledger.gpuBytes }, idle, decode }, null, 2));
 await recorder.close();
 await loaded.close();

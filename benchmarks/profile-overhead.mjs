@@ -9,7 +9,7 @@ import { formatHelp, parseOptions, readInteger } from './options.mjs';
 const rules = {
   model: { value: 'FOLDER', help: 'a model folder (default the embedded model)' },
   threads: { value: 'N', initial: '1', help: 'threads that compute' },
-  pairs: { value: 'N', initial: '30', help: 'pairs of a plain and a measured run' },
+  rounds: { value: 'N', initial: '30', help: 'rounds of a plain, a measured and another plain run' },
   tokens: { value: 'N', initial: '128', help: 'greedy tokens of a run' },
   rate: { value: 'HZ', initial: '20', help: 'readings per second of the meter and of the memory' },
   'sys-root': { value: 'FOLDER', help: 'a machine with a meter (default a tree of files like an Orin Nano, made for the run)' },
@@ -27,11 +27,11 @@ try {
 
 async function measure(values) {
   const threads = readInteger('--threads', values.threads, 1, 1, 64);
-  const pairs = readInteger('--pairs', values.pairs, 30, 2, 1000);
+  const count = readInteger('--rounds', values.rounds, 30, 2, 1000);
   const maxTokens = readInteger('--tokens', values.tokens, 128, 8, 4096);
   const rateHz = readInteger('--rate', values.rate, 20, 1, 50);
   const made = values['sys-root'] === undefined ? await orinTree() : null;
-  const model = await loadModel(values.model, { threads });
+  const model = await loadModel(values.model, { backend: 'cpu', threads });
   try {
     const run = async () => {
       const cpu = process.cpuUsage();
@@ -39,13 +39,17 @@ async function measure(values) {
       const { user, system } = process.cpuUsage(cpu);
       return { tokens, rate: timings.tokensPerSecond, cpuMs: (user + system) / 1000 / tokens.length };
     };
-    const measured = async () => {
+    // Every run begins after the same pause: in a measured one the recorder's thread starts in it.
+    const plain = async () => {
+      await pause();
+      return run();
+    };
+    const profiled = async () => {
       const recorder = await openEnergyRecorder({ sysRoot: made ?? values['sys-root'], rateHz });
       if (recorder === null) throw new TypeError('Expected a machine with a meter for --sys-root but found none');
       const memory = openMemoryRecorder({ rateHz });
       try {
-        // The worker's start is no part of what profiling costs while tokens are made.
-        await new Promise((resolve) => setTimeout(resolve, 500));
+        await pause();
         return { ...(await run()), load: recorder.load };
       } finally {
         memory.close();
@@ -53,36 +57,49 @@ async function measure(values) {
       }
     };
     const warm = await run();
-    const samples = [];
-    for (let pair = 0; pair < pairs; pair++) {
-      // The other one begins in every second pair.
-      const first = pair % 2 === 0 ? await run() : await measured();
-      const second = pair % 2 === 0 ? await measured() : await run();
-      const [plain, profiled] = pair % 2 === 0 ? [first, second] : [second, first];
-      for (const { tokens } of [plain, profiled]) if (tokens.join() !== warm.tokens.join()) throw new Error('Expected the same tokens with and without profiling');
-      samples.push({ ratio: profiled.rate / plain.rate, cpuRatio: profiled.cpuMs / plain.cpuMs, plain: plain.rate, profiled: profiled.rate, load: profiled.load });
+    const rounds = [];
+    for (let round = 0; round < count; round++) {
+      // Each of the three is first, second and last in turn. The second plain one shows what the machine does of itself.
+      const results = {};
+      const order = [['plain', plain], ['profiled', profiled], ['again', plain]];
+      for (let i = 0; i < order.length; i++) {
+        const [name, measure] = order[(i + round) % order.length];
+        results[name] = await measure();
+        if (results[name].tokens.join() !== warm.tokens.join()) throw new Error('Expected the same tokens with and without profiling');
+      }
+      rounds.push(results);
     }
-    report({ model: model.info.name, backend: model.backend, threads, pairs, maxTokens, rateHz, samples });
+    report({ model: model.info.name, backend: model.backend, threads, maxTokens, rateHz, rounds });
   } finally {
     await model.close();
     if (made !== null) await rm(made, { recursive: true, force: true });
   }
 }
 
-function report({ model, backend, threads, pairs, maxTokens, rateHz, samples }) {
-  const of = (name) => samples.map((sample) => sample[name]).sort((a, b) => a - b);
+function pause() {
+  return new Promise((resolve) => setTimeout(resolve, 500));
+}
+
+function report({ model, backend, threads, maxTokens, rateHz, rounds }) {
   const median = (values) => (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
   // A distribution-free 95 % interval of the median: the ranks (n -+ 1.96 sqrt(n)) / 2 of the sorted values.
-  const half = (1.96 * Math.sqrt(pairs)) / 2;
-  const within = (values) => [values[Math.max(0, Math.floor(pairs / 2 - half))], values[Math.min(pairs - 1, Math.ceil(pairs / 2 + half) - 1)]];
-  const show = (name) => `${median(of(name)).toFixed(4)} (95 %: ${within(of(name)).map((value) => value.toFixed(4)).join(' to ')})`;
+  const half = (1.96 * Math.sqrt(rounds.length)) / 2;
+  const show = (of) => {
+    const values = rounds.map(of).sort((a, b) => a - b);
+    const [low, high] = [Math.max(0, Math.floor(rounds.length / 2 - half)), Math.min(rounds.length - 1, Math.ceil(rounds.length / 2 + half) - 1)];
+    return `${median(values).toFixed(4)} (95 %: ${values[low].toFixed(4)} to ${values[high].toFixed(4)})`;
+  };
+  // Against the mean of the plain runs on both of its sides.
+  const rate = ({ plain, again }) => (plain.rate + again.rate) / 2;
+  const cpu = ({ plain, again }) => (plain.cpuMs + again.cpuMs) / 2;
   console.log(`${model}, ${backend.name} (${backend.isa}, ${threads} threads) on ${cpus()[0].model.trim()}, ${cpus().length} cores; load average ${loadavg()[0].toFixed(2)}`);
-  console.log(`${pairs} pairs of ${maxTokens} greedy tokens, readings at ${rateHz} Hz of meter and memory; the same tokens in all runs`);
-  console.log(`tokens/s, plain (median):     ${median(of('plain')).toFixed(2)}`);
-  console.log(`tokens/s, profiled (median):  ${median(of('profiled')).toFixed(2)}`);
-  console.log(`profiled / plain within pairs, median:               ${show('ratio')}`);
-  console.log(`processor time per token, profiled / plain, median:  ${show('cpuRatio')}`);
-  console.log(`recorder's own load, share of a core (median):       ${median(of('load')).toFixed(4)}`);
+  console.log(`${rounds.length} rounds of ${maxTokens} greedy tokens: plain, profiled, plain; readings at ${rateHz} Hz of meter and memory; the same tokens in all runs`);
+  console.log(`tokens/s, plain (median):                   ${median(rounds.map(rate).sort((a, b) => a - b)).toFixed(2)}`);
+  console.log(`tokens/s, profiled / plain, median:         ${show((round) => round.profiled.rate / rate(round))}`);
+  console.log(`tokens/s, plain / plain, median:            ${show(({ plain, again }) => again.rate / plain.rate)}`);
+  console.log(`processor time per token, profiled / plain: ${show((round) => round.profiled.cpuMs / cpu(round))}`);
+  console.log(`processor time per token, plain / plain:    ${show(({ plain, again }) => again.cpuMs / plain.cpuMs)}`);
+  console.log(`recorder's own load, share of a core:       ${show(({ profiled }) => profiled.load)}`);
 }
 
 /** The files that a meter is read from on an Orin Nano: three rails of one chip. */

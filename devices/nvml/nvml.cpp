@@ -35,6 +35,7 @@ struct Library {
   Result (*power)(Handle, unsigned*) = nullptr;
   Result (*processes)(Handle, unsigned*, Process*) = nullptr;  // absent in older drivers
   const char* (*error)(Result) = nullptr;
+  mutable std::map<uint32_t, Handle> handles;  // finding one takes longer than reading
 };
 
 template <class Function>
@@ -88,7 +89,15 @@ const Library& library_of(const char* path) {
 
 Status handle_of(const Library& library, uint32_t device, Handle* out) {
   if (!library.status.ok()) return library.status;
-  return outcome(library, library.handle(device, out), "finding the GPU");
+  static std::mutex mutex;
+  const std::lock_guard<std::mutex> lock(mutex);
+  if (const auto known = library.handles.find(device); known != library.handles.end()) {
+    *out = known->second;
+    return ok_status();
+  }
+  SHIFTADD_TRY(outcome(library, library.handle(device, out), "finding the GPU"));
+  library.handles.emplace(device, *out);
+  return ok_status();
 }
 
 }  // namespace

@@ -2,7 +2,7 @@
 #include <napi.h>
 
 #include "sdk/native/model_object.h"
-#include "sdk/native/nvml_functions.h"
+#include "sdk/native/meter_functions.h"
 
 namespace shiftadd {
 namespace {
@@ -100,7 +100,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("describeDevice", Napi::Function::New(env, describe_device, "describeDevice"));
   exports.Set("describeGpu", Napi::Function::New(env, describe_gpu, "describeGpu"));
   exports.Set("openModel", Napi::Function::New(env, open_model, "openModel"));
-  export_nvml(env, exports);
+  export_meters(env, exports);
   return exports;
 }
 

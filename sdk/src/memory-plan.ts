@@ -105,8 +105,8 @@ export interface MemoryPlan {
 const processBytes = 60e6;
 /** Objects that a tokenizer becomes, per byte of its files; measured with 49,152 entries. */
 const tokenizerFactor = 12;
-/** A CUDA context with its kernels. Not measured on a Jetson. */
-const cudaContextBytes = 400e6;
+/** A CUDA context with its kernels: 510 to 560 MB on an H100 (benchmarks/results/2026-11-28-energy.md). Not measured on a Jetson. */
+const cudaContextBytes = 550e6;
 /** WebAssembly: compiled code and the module's own memory. */
 const wasmBytes = 12e6;
 

@@ -112,6 +112,14 @@ t.test('processor, clocks and temperatures', async (t) => {
   t.same(thor.clocks.map(({ name, megahertz }) => [name, megahertz]), [['memory', 4266], ['gpu', 314]]);
 });
 
+t.test('battery or mains', async (t) => {
+  const supply = (status: string, more: Files = {}): Files => ({ ...intel, '/sys/class/power_supply/BAT0/type': 'Battery\n', '/sys/class/power_supply/BAT0/status': `${status}\n`, ...more });
+  t.equal((await detect(t, supply('Discharging'))).onBattery, true);
+  t.equal((await detect(t, supply('Full'))).onBattery, false);
+  t.equal((await detect(t, supply('Discharging', { '/sys/class/power_supply/BAT0/scope': 'Device\n' }))).onBattery, null, 'the battery of a mouse');
+  t.equal((await detect(t, intel)).onBattery, null);
+});
+
 t.test('memory, and how it is broken up', async (t) => {
   const buddyinfo = 'Node 0, zone      DMA   1046    527    216    109     47     19      7      3      2      3     91 \nNode 0, zone   Normal   5000    400    300    200    100     50     20     10      5      2      29 \n';
   t.same((await detect(t, orin, memory(7620), { '/proc/buddyinfo': buddyinfo })).memory, { totalBytes: 7620 * 2 ** 20, availableBytes: 3810 * 2 ** 20, largestFreeBlocks: 120 });

@@ -289,10 +289,13 @@ t.test('E6: the rails of a Raspberry Pi 5 that have both values', async (t) => {
   t.ok(Math.abs((sum as number[]).reduce((a, b) => a + b) - 2.9) < 1e-9);
   t.ok(Math.abs(estimate![0]! - (2.9 * 1.1451 + 0.5879)) < 1e-9);
   const missing = await find(t, pi);
-  t.match(missing.unreadable, [{ name: 'pi5-pmic', reason: 'vcgencmd is not installed', fix: /apt install/ }]);
+  t.match(missing.unreadable, [{ name: 'pi5-pmic', reason: 'neither /dev/vcio nor vcgencmd is there', fix: /apt install/ }]);
   const failing = await find(t, { ...pi, '/usr/bin/vcgencmd': '#!/bin/sh\necho "Can\'t open device file: /dev/vcio" >&2\nexit 255\n' });
   t.match(failing.unreadable, [{ reason: /failed: .*\/dev\/vcio/, fix: /usermod -aG video/ }]);
   t.same(failing.plans, []);
+  const both = await find(t, { ...pi, '/dev/vcio': 'no device', '/usr/bin/vcgencmd': `#!/bin/sh\ncat <<'END'\n${pmicText()}END\n` });
+  t.match(both.plans[0], { source: { kind: 'pmic', way: { program: /vcgencmd$/ } }, mostHz: 4 }, 'a device that does not answer is no way to ask');
+  t.match((await find(t, { ...pi, '/dev/vcio': 'no device' })).unreadable, [{ name: 'pi5-pmic', reason: /vcio does not answer/ }]);
   const partial = await find(t, { ...pi, '/usr/bin/vcgencmd': '#!/bin/sh\necho " VDD_CORE_A current(7)=1.5A"\n' });
   t.match(partial.unreadable, [{ reason: /does not show/ }]);
   const four = await find(t, deviceTree('Raspberry Pi 4', 'raspberrypi,4-model-b', 'brcm,bcm2711'));

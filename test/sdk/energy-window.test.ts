@@ -71,13 +71,17 @@ t.test('the stated uncertainty covers the truth in at least 95 % of 1,000 trials
 });
 
 t.test('a counter that ticks slower than it is read', async (t) => {
-  let covered = 0;
-  for (let seed = 1; seed <= 1000; seed++) {
-    const { curve, start, end, random } = trial(seed);
-    const window = recordCounter(curve, { updateMs: 100, step: 0.001, range: null }, random).between(start, end);
-    if (window.joules !== null && Math.abs(window.joules - energyOf(curve, start, end)) <= window.uncertainty!) covered++;
+  for (const periodMs of [20, 50]) {
+    let covered = 0;
+    for (let seed = 1; seed <= 1000; seed++) {
+      const { curve, start, end, random } = trial(seed);
+      const window = recordCounter(curve, { updateMs: 100, step: 0.001, range: null, periodMs }, random).between(start, end);
+      const truth = energyOf(curve, start, end);
+      if (window.joules !== null && Math.abs(window.joules - truth) <= window.uncertainty!) covered++;
+      if (end - start >= 5000) t.ok(Math.abs(window.joules! / truth - 1) < 0.01, `${seed}: within 1 % over 5 s`);
+    }
+    t.ok(covered >= 950, `read every ${periodMs} ms: ${covered} of 1000`);
   }
-  t.ok(covered >= 950, `${covered} of 1000`);
 });
 
 t.test('a counter that turns over within the window, twice', async (t) => {
@@ -123,6 +127,20 @@ t.test('what cannot be resolved is null with a problem', async (t) => {
   const off = new Recording(planFor('sampled', { step: 0.04, updateMs: 7 }), 20);
   for (let i = 0; i < 200; i++) off.add(i * 20, [0]);
   t.match(off.between(1000, 2000), { joules: null, problem: /showed 0 W throughout/ });
+});
+
+t.test('power over time from a counter that is read more often than it moves', async (t) => {
+  const recording = new Recording(planFor('counter', { step: 0.001, updateMs: 100 }), 20);
+  const joules = (ms: number): number => (ms < 2000 ? ms * 0.1 : 200 + (ms - 2000) * 0.3); // 100 W, then 300 W
+  for (let ms = 0; ms <= 4000; ms += 20) recording.add(ms, [ms % 500 === 440 ? null : joules(Math.floor(ms / 100) * 100)]);
+  const samples = recording.samples(500, 3500);
+  t.ok(samples.length >= 25 && samples.length <= 31, `${samples.length} movements`);
+  for (const { atMs, watts, rails } of samples) {
+    const right = atMs < 1950 ? 100 : atMs > 2150 ? 300 : watts!;
+    // A tick is known to a reading.
+    t.ok(Math.abs(watts! / right - 1) <= 0.25 && rails[0] === watts, `${atMs} ms: ${watts} W`);
+  }
+  t.ok(Math.abs(samples.reduce((sum, { watts }) => sum + watts!, 0) / samples.length - 200) < 25);
 });
 
 t.test('missed readings lower the coverage and widen the interval', async (t) => {

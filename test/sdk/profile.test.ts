@@ -101,6 +101,7 @@ t.test('a run in which the board throttles, swaps or changes its mode is marked'
     ['throttling', { '/sys/class/thermal/cooling_device3/type': 'gpu-throttle-alert\n', '/sys/class/thermal/cooling_device3/cur_state': '1\n' }, /throttled \(gpu-throttle-alert: 1\)/],
     ['swapping', swapped, /pages of the process moved to or from swap/],
     ['power mode', { '/var/lib/nvpmodel/status': 'pmode:0001 fmode:quiet\n' }, /power mode changed from 15W to 25W/],
+    ['power supply', { '/sys/class/power_supply/BAT0/type': 'Battery\n', '/sys/class/power_supply/BAT0/status': 'Discharging\n' }, /changed from mains to battery/],
     ['clocks', powerMode(0, { online: 4, present: 6 }), /changed from 6 cores of at most 1497.6 MHz to 4 cores/],
   ];
   await using model = await loadModel(stories);

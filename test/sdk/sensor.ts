@@ -87,12 +87,12 @@ export function recordPower(curve: Curve, sensor: Sensor, random: () => number, 
   return recording;
 }
 
-/** A counter in joules that ticks every `updateMs`, turns over at `range` and is read every 20 ms. */
-export function recordCounter(curve: Curve, { updateMs, step, range, startJoules = 0 }: { updateMs: number; step: number; range: number | null; startJoules?: number }, random: () => number): Recording {
-  const recording = new Recording(planFor('counter', { step, updateMs, range }), 20);
+/** A counter in joules that ticks every `updateMs`, turns over at `range` and is read every `periodMs`. */
+export function recordCounter(curve: Curve, { updateMs, step, range, startJoules = 0, periodMs = 20 }: { updateMs: number; step: number; range: number | null; startJoules?: number; periodMs?: number }, random: () => number): Recording {
+  const recording = new Recording(planFor('counter', { step, updateMs, range }), periodMs);
   const begin = curve[0]!.ms;
   const phase = random() * updateMs;
-  for (let ms = begin; ms <= curve.at(-1)!.ms; ms += 20 * (1 + 0.2 * (2 * random() - 1))) {
+  for (let ms = begin; ms <= curve.at(-1)!.ms; ms += periodMs * (1 + 0.2 * (2 * random() - 1))) {
     const tick = Math.max(begin, Math.floor((ms - begin + phase) / updateMs) * updateMs - phase + begin);
     const joules = startJoules + energyOf(curve, begin, tick + 1e-9);
     const shown = Math.floor(joules / step) * step;

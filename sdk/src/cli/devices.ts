@@ -53,7 +53,7 @@ export function deviceOf({ device, gpus }: Pick<BackendReport, 'device' | 'gpus'
 }
 
 function boardLines(board: DetectedBoard): string[] {
-  const { profile, release, powerMode, processor, clocks, temperatures, throttling, memory } = board;
+  const { profile, release, powerMode, onBattery, processor, clocks, temperatures, throttling, memory } = board;
   const matched = { part: 'by its part number', compatible: 'by its device tree', 'soc and memory': 'by its chip and memory', architecture: 'no known board' }[board.matchedBy];
   const megahertz = (value: number | null): string => (value === null ? '?' : `${Math.round(value)} MHz`);
   const inEffect = powerMode?.inEffect === false ? ', NOT in effect' : powerMode?.inEffect === null ? ', not verified' : '';
@@ -64,6 +64,7 @@ function boardLines(board: DetectedBoard): string[] {
     ['module', board.module === null ? null : `${board.module}${board.superConfiguration ? ', flashed as Super' : ''}`],
     ['release', release === null ? null : `L4T ${release.l4t}${release.jetpack === null ? '' : `, JetPack ${release.jetpack}`}`],
     ['power mode', powerMode === null ? null : `${powerMode.id}: ${powerMode.name ?? 'unknown'}${inEffect}`],
+    ['power supply', onBattery === null ? null : onBattery ? 'battery' : 'mains'],
     ['processor', processor.onlineCores === null ? null : `${processor.onlineCores} of ${processor.presentCores ?? '?'} cores online, ${megahertz(processor.megahertz)} of ${megahertz(processor.limitMegahertz)}${processor.governor === null ? '' : `, governor ${processor.governor}`}`],
     ...clocks.map(({ name, megahertz: now, limitMegahertz }): [string, string] => [name === 'gpu' ? 'GPU' : name, `${megahertz(now)}${limitMegahertz === null ? '' : ` of ${megahertz(limitMegahertz)}`}`]),
     ['temperature', hottest === undefined ? null : `${hottest.celsius.toFixed(1)} °C (${hottest.zone}, the hottest of ${temperatures.length})`],

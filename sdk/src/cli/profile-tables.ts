@@ -111,6 +111,7 @@ export function boardRows({ board }: ProfileResult): Cells | null {
   const zones = [...new Set([...start.temperatures, ...end.temperatures].map(({ zone }) => zone))];
   const rows = [
     ['power mode', ...both(({ powerMode }) => (powerMode === null ? unknown : `${powerMode.name ?? powerMode.id}${powerMode.inEffect === false ? ' (not in effect)' : ''}`))],
+    ['power supply', ...both(({ onBattery }) => (onBattery === null ? unknown : onBattery ? 'battery' : 'mains'))],
     ['cores online', ...both(({ processor }) => `${processor.onlineCores ?? unknown}`)],
     ['processor clock', ...both(({ processor }) => megahertz(processor.megahertz, processor.limitMegahertz))],
     ['governor', ...both(({ processor }) => processor.governor ?? unknown)],

@@ -53,6 +53,8 @@ export interface Throttling {
 /** Clocks, temperatures and limits at one moment. */
 export interface BoardState {
   powerMode: PowerMode | null;
+  /** Runs from a battery; null without one. Processors are slower there. */
+  onBattery: boolean | null;
   processor: ProcessorState;
   clocks: ClockState[];
   temperatures: Temperature[];
@@ -65,11 +67,19 @@ export function boardState(files: SystemFiles, profile: BoardProfile): BoardStat
   const clocks = clockStates(files);
   return {
     powerMode: powerMode(files, profile, processor, clocks),
+    onBattery: onBattery(files),
     processor,
     clocks,
     temperatures: temperatures(files),
     throttling: throttling(files),
   };
+}
+
+/** Batteries of devices, such as a mouse, do not feed the machine. */
+function onBattery(files: SystemFiles): boolean | null {
+  const folder = '/sys/class/power_supply';
+  const batteries = files.entries(folder).filter((entry) => files.text(`${folder}/${entry}/type`) === 'Battery' && files.text(`${folder}/${entry}/scope`) !== 'Device');
+  return batteries.length === 0 ? null : batteries.some((entry) => files.text(`${folder}/${entry}/status`) === 'Discharging');
 }
 
 const cpus = '/sys/devices/system/cpu';

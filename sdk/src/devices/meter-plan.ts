@@ -18,10 +18,12 @@ export type MeterSource =
   /** A rail is `scale` times the product of the numbers in its files: watts, or joules of a counter. */
   | { kind: 'files'; rails: { files: string[]; scale: number }[] }
   | { kind: 'nvml'; device: number; counter: boolean }
-  /** A program that prints all rails each time it runs. */
-  | { kind: 'pmic'; program: string; rails: string[]; /** The board's power from their sum instead of each. */ estimate: boolean }
+  | { kind: 'pmic'; way: PmicWay; rails: string[]; /** The board's power from their sum instead of each. */ estimate: boolean }
   /** A program that prints a line for each interval until it is stopped. */
   | { kind: 'tegrastats'; program: string; rails: string[] };
+
+/** How the firmware of a Raspberry Pi is asked: through its device, or by a program that prints all rails each time it runs. */
+export type PmicWay = { device: string } | { program: string };
 
 /** The fastest that anything is read. */
 export const highestHz = 50;

@@ -2,7 +2,7 @@
 import { monotonicMs } from './energy-meter.js';
 import { type MeterPlan, type MeterSource, highestHz } from './meter-plan.js';
 import { openNvml } from './nvml.js';
-import { pmicValues, readPmic } from './pi5-pmic.js';
+import { askPmic, pmicValues } from './pi5-pmic.js';
 import { SystemFiles } from './system-files.js';
 import { followTegrastats, tegrastatsValues } from './tegrastats.js';
 
@@ -99,7 +99,7 @@ function askAgain(source: MeterSource & { kind: 'pmic' }, hz: number, onReading:
   let timer: NodeJS.Timeout | undefined;
   const ask = async (): Promise<void> => {
     const before = monotonicMs();
-    const text = await readPmic(source.program).catch(() => ''); // a program that failed is a missed reading
+    const text = await askPmic(source.way).catch(() => ''); // what failed is a missed reading
     const after = monotonicMs();
     if (stopped) return;
     onReading((before + after) / 2, pmicValues(text, source));

@@ -2,7 +2,7 @@
 import type { Engine } from '../engine.js';
 import { loadNativeEngine } from '../engine-native.js';
 import { ShiftAddError } from '../errors.js';
-import { type MeterPlan, highestHz, shortestWindow } from './meter-plan.js';
+import { type MeterPlan, shortestWindow } from './meter-plan.js';
 import type { FoundMeters } from './power-chips.js';
 
 /** Every call throws an error with `status` when the driver does not answer; `unsupported` when it never will. */
@@ -40,6 +40,9 @@ export function openNvml(library?: string): Nvml {
 const counterUpdateMs = 100;
 /** Power is the mean of up to a second on Ampere and later. */
 const powerUpdateMs = 1000;
+/** A reading takes milliseconds of the driver's time, so there are no more of them than the values need. */
+const counterHz = 20;
+const powerHz = 10;
 /** Of boards up to Volta; not verified for later ones. */
 const nvmlGain = 0.05;
 
@@ -64,7 +67,7 @@ export function findGpus(nvml: Nvml, visible: string | undefined): FoundMeters {
 }
 
 function gpuPlan(meter: string, { device, name, uuid }: { device: number; name: string; uuid: string }, counter: boolean): MeterPlan {
-  const updateMs = counter ? counterUpdateMs : powerUpdateMs;
+  const [updateMs, mostHz] = counter ? [counterUpdateMs, counterHz] : [powerUpdateMs, powerHz];
   const step = 1e-3;
   return {
     meter: {
@@ -76,13 +79,13 @@ function gpuPlan(meter: string, { device, name, uuid }: { device: number; name: 
       total: name,
       updateMs,
       step,
-      shortestWindowMs: shortestWindow(updateMs, highestHz),
+      shortestWindowMs: shortestWindow(updateMs, mostHz),
     },
     source: { kind: 'nvml', device, counter },
     steps: [step],
     ranges: [null],
     gain: nvmlGain,
-    mostHz: highestHz,
+    mostHz,
   };
 }
 

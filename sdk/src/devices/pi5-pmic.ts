@@ -1,12 +1,13 @@
 /**
- * The power management chip of the Raspberry Pi 5, through `vcgencmd pmic_read_adc`. It sees twelve rails behind its converters
- * and neither their losses nor what hangs on 5 V.
+ * The power management chip of the Raspberry Pi 5. The firmware tells its readings through the mailbox, /dev/vcio, or through the
+ * program vcgencmd, which asks there. It sees twelve rails behind its converters and neither their losses nor what hangs on 5 V.
  */
 import { execFile } from 'node:child_process';
 import { access, constants } from 'node:fs/promises';
+import type { Engine } from '../engine.js';
+import { loadNativeEngine } from '../engine-native.js';
 import type { BoardProfile } from './board-profile.js';
-import type { UnreadableMeter } from './energy-meter.js';
-import { type MeterPlan, type MeterSource, rootSumSquare, shortestWindow } from './meter-plan.js';
+import { type MeterPlan, type MeterSource, type PmicWay, rootSumSquare, shortestWindow } from './meter-plan.js';
 import type { FoundMeters } from './power-chips.js';
 import type { SystemFiles } from './system-files.js';
 
@@ -28,9 +29,12 @@ export function parsePmic(text: string): Map<string, number> {
 const boardFactor = 1.1451;
 const boardOffsetWatts = 0.5879;
 
-/** A program is started for each reading. */
-const pmicHz = 4;
-const pmicUpdateMs = 250;
+const command = 'pmic_read_adc';
+const mailbox = '/dev/vcio';
+
+/** How often the chip has new values is not published. Where a program is started for each reading, they are fewer. */
+const mailboxHz = 10;
+const programHz = 4;
 /** The last digit of a current at 5 V is far below this; the converter's real step is not published. */
 const railStep = 0.005;
 /** Not verified. */
@@ -44,33 +48,26 @@ export async function findPmic(files: SystemFiles, profile: BoardProfile): Promi
   const found: FoundMeters = { plans: [], unreadable: [], notes: [] };
   const wanted = profile.energy?.totals.find(({ meter }) => meter === 'pi5-pmic')?.rails;
   if (wanted === undefined) return found;
-  const missing = (reason: string, fix: string): void => {
-    const meter: UnreadableMeter = { name: 'pi5-pmic', scope: 'PMIC rails', reason, fix };
-    found.unreadable.push(meter);
-  };
-  const program = await firstProgram(programs.map((name) => files.path(name)));
-  if (program === null) {
-    missing('vcgencmd is not installed', 'sudo apt install raspi-utils, or mount it and /dev/vcio into the container');
-    return found;
+  let problem = { reason: `neither ${mailbox} nor vcgencmd is there`, fix: 'sudo apt install raspi-utils, or mount /dev/vcio into the container' };
+  for (const way of await waysToAsk(files)) {
+    const answer = await askPmic(way).then(parsePmic, (error: Error) => error);
+    if (answer instanceof Error) {
+      problem = { reason: `${command} failed: ${answer.message.trim().split('\n').at(-1)}`, fix: 'Allow this user to ask the firmware, then log in again: sudo usermod -aG video $USER' };
+      continue;
+    }
+    const lost = wanted.filter((rail) => !answer.has(rail));
+    if (lost.length === 0) {
+      found.plans.push(pmicPlan(way, wanted, profile), pmicPlan(way, wanted, profile, true));
+      return found;
+    }
+    problem = { reason: `${command} does not show ${lost.join(', ')}`, fix: 'Update the firmware: sudo rpi-eeprom-update -a' };
   }
-  let text: string;
-  try {
-    text = await readPmic(program);
-  } catch (error) {
-    missing(`vcgencmd pmic_read_adc failed: ${(error as Error).message.trim().split('\n').at(-1)}`, 'Allow this user to ask the firmware, then log in again: sudo usermod -aG video $USER');
-    return found;
-  }
-  const watts = parsePmic(text);
-  const lost = wanted.filter((rail) => !watts.has(rail));
-  if (lost.length > 0) {
-    missing(`vcgencmd pmic_read_adc does not show ${lost.join(', ')}`, 'Update the firmware: sudo rpi-eeprom-update -a');
-    return found;
-  }
-  found.plans.push(pmicPlan(program, wanted, profile), pmicPlan(program, wanted, profile, true));
+  found.unreadable.push({ name: 'pi5-pmic', scope: 'PMIC rails', ...problem });
   return found;
 }
 
-function pmicPlan(program: string, rails: string[], { energy }: BoardProfile, estimate = false): MeterPlan {
+function pmicPlan(way: PmicWay, rails: string[], { energy }: BoardProfile, estimate = false): MeterPlan {
+  const hz = 'device' in way ? mailboxHz : programHz;
   const steps = estimate ? [boardFactor * rootSumSquare(rails.map(() => railStep))] : rails.map(() => railStep);
   const sum = `${rails.length} rails with current and voltage`;
   return {
@@ -80,15 +77,15 @@ function pmicPlan(program: string, rails: string[], { energy }: BoardProfile, es
       scope: estimate ? 'board' : 'PMIC rails',
       rails: estimate ? [{ name: 'board (estimate)', feeds: ['all'], inTotal: true }] : rails.map((name) => ({ name, feeds: energy?.rails?.[name] ?? [], inTotal: true })),
       total: estimate ? `${boardFactor} x (${sum}) + ${boardOffsetWatts} W` : sum,
-      updateMs: pmicUpdateMs,
+      updateMs: 1000 / hz,
       step: rootSumSquare(steps),
-      shortestWindowMs: shortestWindow(pmicUpdateMs, pmicHz),
+      shortestWindowMs: shortestWindow(1000 / hz, hz),
     },
-    source: { kind: 'pmic', program, rails, estimate },
+    source: { kind: 'pmic', way, rails, estimate },
     steps,
     ranges: steps.map(() => null),
     gain: estimate ? estimateGain : pmicGain,
-    mostHz: pmicHz,
+    mostHz: hz,
   };
 }
 
@@ -101,12 +98,30 @@ export function pmicValues(text: string, source: MeterSource & { kind: 'pmic' })
   return [(values as number[]).reduce((sum, value) => sum + value, 0) * boardFactor + boardOffsetWatts];
 }
 
+/** The mailbox first: a program for each reading costs more than the reading. */
+async function waysToAsk(files: SystemFiles): Promise<PmicWay[]> {
+  const device = files.path(mailbox);
+  const hasDevice = await access(device).then(
+    () => true,
+    () => false, // it is not there
+  );
+  const program = await firstProgram(programs.map((name) => files.path(name)));
+  return [...(hasDevice ? [{ device }] : []), ...(program === null ? [] : [{ program }])];
+}
+
 const patienceMs = 2000;
 
-export function readPmic(program: string): Promise<string> {
+/** The firmware's text. Rejects when the device, the program or the firmware refuses. */
+export function askPmic(way: PmicWay): Promise<string> {
+  if ('device' in way) return Promise.resolve().then(() => askMailbox(way.device));
   return new Promise((resolve, reject) => {
-    execFile(program, ['pmic_read_adc'], { timeout: patienceMs }, (error, output) => (error === null ? resolve(output) : reject(error)));
+    execFile(way.program, [command], { timeout: patienceMs }, (error, output) => (error === null ? resolve(output) : reject(error)));
   });
+}
+
+function askMailbox(device: string): string {
+  const addon = loadNativeEngine() as Engine & { askFirmware(device: string, command: string): string };
+  return addon.askFirmware(device, command);
 }
 
 export async function firstProgram(paths: string[]): Promise<string | null> {

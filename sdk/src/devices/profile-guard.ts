@@ -23,11 +23,11 @@ export interface GuardVerdict {
 const microsecondsPerTick = 10_000;
 
 export function readGuard(files: SystemFiles, board: DetectedBoard = boardOf(files)): GuardReading {
-  const { powerMode, processor, clocks, temperatures, throttling } = board;
+  const { powerMode, onBattery, processor, clocks, temperatures, throttling } = board;
   const { user, system } = process.cpuUsage();
   return {
     atMs: monotonicMs(),
-    state: { powerMode, processor, clocks, temperatures, throttling },
+    state: { powerMode, onBattery, processor, clocks, temperatures, throttling },
     busyMicroseconds: busyMicroseconds(files),
     ownMicroseconds: user + system,
   };
@@ -46,6 +46,8 @@ export function judge(before: GuardReading, after: GuardReading, swapped: string
   if (throttled !== null && !sustained) problems.push(`the board throttled (${throttled})`);
   const modes = [before, after].map(({ state }) => modeName(state));
   if (modes[0] !== modes[1]) problems.push(`the power mode changed from ${modes[0]} to ${modes[1]}`);
+  const supplies = [before, after].map(({ state: { onBattery } }) => (onBattery === true ? 'battery' : 'mains'));
+  if (supplies[0] !== supplies[1]) problems.push(`the machine changed from ${supplies[0]} to ${supplies[1]}`);
   const limits = [before, after].map(({ state: { processor } }) => `${processor.onlineCores} cores of at most ${processor.limitMegahertz} MHz`);
   if (modes[0] === modes[1] && throttled === null && limits[0] !== limits[1]) problems.push(`the processor changed from ${limits[0]} to ${limits[1]}`);
   if (swapped !== null) problems.push(swapped);

@@ -37,8 +37,7 @@ export class Recording {
     const last = this.lastMs;
     if (last === null) return null;
     const series = this.#series(null, last, last);
-    const slow = this.#plan.meter.method === 'counter' && this.#plan.meter.updateMs > this.#periodMs;
-    return (slow ? ticks(series) : series).times.at(-1) ?? null;
+    return (this.#isSlowCounter ? ticks(series) : series).times.at(-1) ?? null;
   }
 
   get lastMs(): number | null {
@@ -86,10 +85,34 @@ export class Recording {
     const first = firstAtOrAfter(this.#times, startMs);
     const last = lastAtOrBefore(this.#times, endMs);
     if (first < 0 || last < first) return [];
+    if (this.#isSlowCounter) return this.#movements(first, last);
     const samples: PowerSample[] = [];
     for (let i = first; i <= last; i++) {
       const rails = this.#values[i]!.map((value, rail) => (this.#plan.meter.method === 'counter' ? this.#powerOfCounter(i, rail) : value));
       samples.push({ atMs: this.#times[i]!, watts: this.#total(rails), rails });
+    }
+    return samples;
+  }
+
+  /** Read more often than it moves. */
+  get #isSlowCounter(): boolean {
+    return this.#plan.meter.method === 'counter' && this.#plan.meter.updateMs > this.#periodMs;
+  }
+
+  /** Mean power between two movements of the counter: between two readings it would be nothing, then far too much. */
+  #movements(first: number, last: number): PowerSample[] {
+    const samples: PowerSample[] = [];
+    let moved: number | null = null;
+    const margin = marginUpdates * Math.ceil(this.#plan.meter.updateMs / this.#periodMs);
+    for (let i = Math.max(first - margin, 1); i <= last; i++) {
+      const [before, now] = [this.#total(this.#values[i - 1]!), this.#total(this.#values[i]!)];
+      if (before === null || now === null || before === now) continue;
+      if (moved !== null && i >= first) {
+        const since = moved;
+        const rails = this.#values[i]!.map((_, rail) => this.#powerOfCounter(i, rail, since));
+        samples.push({ atMs: (this.#times[i - 1]! + this.#times[i]!) / 2, watts: this.#total(rails), rails });
+      }
+      moved = i;
     }
     return samples;
   }
@@ -153,11 +176,11 @@ export class Recording {
     return raw + this.#turned[rail]!;
   }
 
-  /** Mean watts since the reading before. */
-  #powerOfCounter(index: number, rail: number): number | null {
+  /** Mean watts since an earlier reading, the one before. */
+  #powerOfCounter(index: number, rail: number, since = index - 1): number | null {
     const value = this.#values[index]![rail]!;
-    const before = this.#values[index - 1]?.[rail] ?? null;
-    return value === null || before === null ? null : ((value - before) / (this.#times[index]! - this.#times[index - 1]!)) * 1000;
+    const before = this.#values[since]?.[rail] ?? null;
+    return value === null || before === null ? null : ((value - before) / (this.#times[index]! - this.#times[since]!)) * 1000;
   }
 }
 
