@@ -8,11 +8,12 @@ import { formatHelp, parseOptions, readInteger } from './options.mjs';
 
 const rules = {
   model: { value: 'FOLDER', help: 'a model folder (default the embedded model)' },
+  backend: { value: 'NAME', initial: 'cpu', help: 'cpu or cuda' },
   threads: { value: 'N', initial: '1', help: 'threads that compute' },
   rounds: { value: 'N', initial: '30', help: 'rounds of a plain, a measured and another plain run' },
   tokens: { value: 'N', initial: '128', help: 'greedy tokens of a run' },
   rate: { value: 'HZ', initial: '20', help: 'readings per second of the meter and of the memory' },
-  'sys-root': { value: 'FOLDER', help: 'a machine with a meter (default a tree of files like an Orin Nano, made for the run)' },
+  'sys-root': { value: 'FOLDER', help: 'a machine with a meter, / for this one (default a tree of files like an Orin Nano, made for the run)' },
   help: { help: 'this' },
 };
 
@@ -31,7 +32,8 @@ async function measure(values) {
   const maxTokens = readInteger('--tokens', values.tokens, 128, 8, 4096);
   const rateHz = readInteger('--rate', values.rate, 20, 1, 50);
   const made = values['sys-root'] === undefined ? await orinTree() : null;
-  const model = await loadModel(values.model, { backend: 'cpu', threads });
+  const worksOn = values.backend === 'cuda' ? 'gpu' : 'cpu';
+  const model = await loadModel(values.model, { backend: values.backend, threads });
   try {
     const run = async () => {
       const cpu = process.cpuUsage();
@@ -45,7 +47,7 @@ async function measure(values) {
       return run();
     };
     const profiled = async () => {
-      const recorder = await openEnergyRecorder({ sysRoot: made ?? values['sys-root'], rateHz });
+      const recorder = await openEnergyRecorder({ sysRoot: made ?? values['sys-root'], rateHz, worksOn });
       if (recorder === null) throw new TypeError('Expected a machine with a meter for --sys-root but found none');
       const memory = openMemoryRecorder({ rateHz });
       try {
