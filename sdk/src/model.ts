@@ -56,7 +56,7 @@ export interface LoadOptions {
   /** Which GPU, for the backend cuda. Default 0. */
   device?: number;
   /**
-   * Puts energy and memory of each generation on its result: true reads the first meter of this machine, a recorder is one
+   * Puts energy and memory of each generation on its result: true reads the first meter that covers where the model runs, a recorder is one
    * that is open already and stays open. Without a meter energy stays null, with the reason. Default false.
    */
   measure?: boolean | EnergyRecorder;

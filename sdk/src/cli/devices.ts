@@ -81,5 +81,5 @@ export function meterLines({ meters, unreadable, notes }: MeterList): string[] {
     ...unreadable.map(({ name, scope, reason }) => [name, 'cannot be read', scope, reason]),
   ];
   const fixes = unreadable.map(({ name, fix }) => `To read ${name}: ${fix}`);
-  return [table(['energy meter', 'state', 'scope', 'total or reason'], rows), ...fixes, ...notes.map((note) => `Note: ${note}`), ...(meters.length > 1 ? [`${counted(meters.length, 'meter')} can be read; the first is used unless another is named.`] : [])];
+  return [table(['energy meter', 'state', 'scope', 'total or reason'], rows), ...fixes, ...notes.map((note) => `Note: ${note}`), ...(meters.length > 1 ? [`${counted(meters.length, 'meter')} can be read; a model is measured by the first that covers where it runs, unless another is named.`] : [])];
 }

@@ -29,7 +29,7 @@ const profileOptions = {
   window: { rule: profileRules.window, value: 'SECONDS', help: 'least time of steady load per window', otherwise: '5 with a meter, 1 without' },
   'until-stable': { rule: profileRules.untilStable, help: 'go on until rate, power and temperature have levelled off, and report that state' },
   limit: { rule: profileRules.limit, value: 'SECONDS', help: 'ends --until-stable' },
-  meter: { rule: { kind: 'text' }, value: 'NAME', help: 'which energy meter; shiftadd devices lists them', otherwise: 'the first that can be read' },
+  meter: { rule: { kind: 'text' }, value: 'NAME', help: 'which energy meter; shiftadd devices lists them', otherwise: 'the first that can be read and covers where the model runs' },
   rate: { rule: profileRules.rate, value: 'HZ', help: 'readings of the meter per second', otherwise: 'what it gives, at most 50' },
   'sys-root': { rule: { kind: 'text', initial: '/' }, value: 'FOLDER', help: 'where /proc and /sys of the machine lie, for containers' },
   context: { rule: loadRules.contextSize as IntegerRule, value: 'N', help: 'tokens that prompts and answers may take', otherwise: "the model's limit, at most 4096", sdkName: 'contextSize' },

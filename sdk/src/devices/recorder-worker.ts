@@ -10,24 +10,34 @@ export interface RecorderWork {
   hz: number;
 }
 
-/** Readings are sent together, to wake the main thread seldom. */
-const sendMs = 50;
+/** Readings are sent together: each message takes the main thread away from what is measured. While it waits, at once. */
+const sendMs = 500;
+
+/** What the main thread asks for. */
+export type RecorderRequest = 'each' | 'together' | 'close';
 
 const { root, plan, hz } = workerData as RecorderWork;
 const port = parentPort!;
 let readings: number[] = [];
 let sentMs = monotonicMs();
+let isAwaited = false;
+
+function send(): void {
+  sentMs = monotonicMs();
+  if (readings.length > 0) port.postMessage(new Float64Array(readings));
+  readings = [];
+}
 
 // Each reading is its moment and its values; a missed one is NaN.
 const reader = startReading(root, plan, hz, (atMs, values) => {
   readings.push(atMs, ...values.map((value) => value ?? NaN));
-  if (atMs - sentMs < sendMs) return;
-  sentMs = atMs;
-  port.postMessage(new Float64Array(readings));
-  readings = [];
+  if (isAwaited || atMs - sentMs >= sendMs) send();
 });
 
-port.once('message', () => {
+port.on('message', (request: RecorderRequest) => {
+  isAwaited = request === 'each';
+  if (request !== 'together') send();
+  if (request !== 'close') return;
   reader.stop();
   port.close();
 });

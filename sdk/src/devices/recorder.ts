@@ -8,7 +8,7 @@ import { packageRoot } from '../package-root.js';
 import { type EnergyMeter, type EnergyRecorder, type EnergyWindow, type PowerSample, monotonicMs } from './energy-meter.js';
 import type { MeterPlan } from './meter-plan.js';
 import { plannedHz } from './meter-reader.js';
-import type { RecorderWork } from './recorder-worker.js';
+import type { RecorderRequest, RecorderWork } from './recorder-worker.js';
 import { Recording } from './recording.js';
 
 /** A meter that gives nothing for this long is not waited for. */
@@ -98,7 +98,7 @@ class WorkerRecorder implements EnergyRecorder {
     if (this.#ended) return;
     this.#worker.ref();
     const ended = new Promise((resolve) => this.#worker.once('exit', resolve));
-    this.#worker.postMessage('close');
+    this.#ask('close');
     await ended;
   }
 
@@ -121,16 +121,24 @@ class WorkerRecorder implements EnergyRecorder {
       const end = (): void => {
         clearTimeout(timer);
         this.#waiting.delete(wake);
-        if (this.#waiting.size === 0) this.#worker.unref();
+        if (this.#waiting.size === 0) {
+          this.#ask('together');
+          this.#worker.unref();
+        }
         resolve();
       };
       const wake = (): void => {
         if (done() || this.#ended) end();
       };
       const timer = setTimeout(end, mostMs);
+      if (this.#waiting.size === 0) this.#ask('each');
       this.#waiting.add(wake);
       this.#worker.ref();
     });
+  }
+
+  #ask(request: RecorderRequest): void {
+    this.#worker.postMessage(request);
   }
 
   #failed(what: string): ShiftAddError {
