@@ -12,7 +12,8 @@ const rules = {
   threads: { value: 'N', initial: '1', help: 'threads that compute' },
   rounds: { value: 'N', initial: '30', help: 'rounds of a plain, a measured and another plain run' },
   tokens: { value: 'N', initial: '128', help: 'greedy tokens of a run' },
-  rate: { value: 'HZ', initial: '20', help: 'readings per second of the meter and of the memory' },
+  rate: { value: 'HZ', initial: '20', help: 'readings per second of the meter' },
+  'memory-rate': { value: 'HZ', initial: '5', help: 'readings per second of the memory (default 5, as of shiftadd profile)' },
   'sys-root': { value: 'FOLDER', help: 'a machine with a meter, / for this one (default a tree of files like an Orin Nano, made for the run)' },
   help: { help: 'this' },
 };
@@ -31,6 +32,7 @@ async function measure(values) {
   const count = readInteger('--rounds', values.rounds, 30, 2, 1000);
   const maxTokens = readInteger('--tokens', values.tokens, 128, 8, 4096);
   const rateHz = readInteger('--rate', values.rate, 20, 1, 50);
+  const memoryHz = readInteger('--memory-rate', values['memory-rate'], 5, 1, 200);
   const made = values['sys-root'] === undefined ? await orinTree() : null;
   const worksOn = values.backend === 'cuda' ? 'gpu' : 'cpu';
   const model = await loadModel(values.model, { backend: values.backend, threads });
@@ -49,7 +51,7 @@ async function measure(values) {
     const profiled = async () => {
       const recorder = await openEnergyRecorder({ sysRoot: made ?? values['sys-root'], rateHz, worksOn });
       if (recorder === null) throw new TypeError('Expected a machine with a meter for --sys-root but found none');
-      const memory = openMemoryRecorder({ rateHz });
+      const memory = openMemoryRecorder({ rateHz: memoryHz });
       try {
         await pause();
         return { ...(await run()), load: recorder.load };
@@ -71,7 +73,7 @@ async function measure(values) {
       }
       rounds.push(results);
     }
-    report({ model: model.info.name, backend: model.backend, threads, maxTokens, rateHz, rounds });
+    report({ model: model.info.name, backend: model.backend, threads, maxTokens, rateHz, memoryHz, rounds });
   } finally {
     await model.close();
     if (made !== null) await rm(made, { recursive: true, force: true });
@@ -82,7 +84,7 @@ function pause() {
   return new Promise((resolve) => setTimeout(resolve, 500));
 }
 
-function report({ model, backend, threads, maxTokens, rateHz, rounds }) {
+function report({ model, backend, threads, maxTokens, rateHz, memoryHz, rounds }) {
   const median = (values) => (values[(values.length - 1) >> 1] + values[values.length >> 1]) / 2;
   // A distribution-free 95 % interval of the median: the ranks (n -+ 1.96 sqrt(n)) / 2 of the sorted values.
   const half = (1.96 * Math.sqrt(rounds.length)) / 2;
@@ -95,7 +97,7 @@ function report({ model, backend, threads, maxTokens, rateHz, rounds }) {
   const rate = ({ plain, again }) => (plain.rate + again.rate) / 2;
   const cpu = ({ plain, again }) => (plain.cpuMs + again.cpuMs) / 2;
   console.log(`${model}, ${backend.name} (${backend.isa}, ${threads} threads) on ${cpus()[0].model.trim()}, ${cpus().length} cores; load average ${loadavg()[0].toFixed(2)}`);
-  console.log(`${rounds.length} rounds of ${maxTokens} greedy tokens: plain, profiled, plain; readings at ${rateHz} Hz of meter and memory; the same tokens in all runs`);
+  console.log(`${rounds.length} rounds of ${maxTokens} greedy tokens: plain, profiled, plain; the meter at ${rateHz} Hz, memory at ${memoryHz}; the same tokens in all runs`);
   console.log(`tokens/s, plain (median):                   ${median(rounds.map(rate).sort((a, b) => a - b)).toFixed(2)}`);
   console.log(`tokens/s, profiled / plain, median:         ${show((round) => round.profiled.rate / rate(round))}`);
   console.log(`tokens/s, plain / plain, median:            ${show(({ plain, again }) => again.rate / plain.rate)}`);

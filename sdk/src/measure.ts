@@ -10,8 +10,13 @@ export interface Measured {
   growth: MemoryGrowth | null;
 }
 
+/** The kernel keeps the peak between readings, and each takes time from the tokens. */
+const memoryHz = 5;
+
 /** Shared by all generations of a model. */
 export class Measure {
+  private isClosed = false;
+
   private constructor(
     private readonly meter: OpenedRecorder,
     private readonly memory: MemoryRecorder,
@@ -21,11 +26,12 @@ export class Measure {
   /** `true` opens the first meter that covers where the model runs; a recorder stays its owner's. */
   static async open(measure: true | EnergyRecorder, worksOn: WorkPlace): Promise<Measure> {
     const meter = measure === true ? await openRecorderOrReason({ worksOn }) : { recorder: measure, problem: null };
-    return new Measure(meter, openMemoryRecorder(), measure === true);
+    return new Measure(meter, openMemoryRecorder({ rateHz: memoryHz }), measure === true);
   }
 
+  /** Of the start or the end of what is measured, which may be that the model is closed. */
   now(): number {
-    return monotonicMs();
+    return this.isClosed ? monotonicMs() : this.memory.read().atMs;
   }
 
   /** Never rejects: a generation that succeeded is not lost to its measurement, whose `problem` says what failed. */
@@ -34,6 +40,7 @@ export class Measure {
   }
 
   async close(): Promise<void> {
+    this.isClosed = true;
     this.memory.close();
     if (this.owned) await this.meter.recorder?.close();
   }

@@ -2,6 +2,7 @@
  * What the operating system says about memory at one moment. Bytes throughout, null where this machine does not tell. Sources:
  * proc(5), Documentation/filesystems/proc.rst; NvMap of NVIDIA's kernels for Jetson.
  */
+import { getHeapStatistics } from 'node:v8';
 import { readOptions, type RuleTable } from '../options.js';
 import { monotonicMs } from './energy-meter.js';
 import { ownGpuMemory } from './nvml.js';
@@ -109,20 +110,20 @@ export class MemoryReader {
   read(): MemoryReading {
     const status = kilobyteFields(this.#status.text());
     const machine = kilobyteFields(this.#meminfo.text());
-    const { heapTotal, external, rss } = process.memoryUsage();
+    const heap = getHeapStatistics();
     const [swapTotal, swapFree] = [machine('SwapTotal'), machine('SwapFree')];
     return {
       atMs: monotonicMs(),
       // Other systems have no such files, but Node knows this much of the process itself.
-      rssBytes: status('VmRSS') ?? (this.#here ? rss : null),
+      rssBytes: status('VmRSS') ?? (this.#here ? process.memoryUsage.rss() : null),
       anonymousBytes: status('RssAnon'),
       fileBytes: status('RssFile'),
       peakRssBytes: status('VmHWM') ?? (this.#here ? process.resourceUsage().maxRSS * 1024 : null),
       pssBytes: null,
       swappedBytes: status('VmSwap'),
       majorFaults: majorFaults(this.#stat.text()),
-      javaScriptHeapBytes: heapTotal,
-      externalBytes: external,
+      javaScriptHeapBytes: heap.total_heap_size,
+      externalBytes: heap.external_memory,
       availableBytes: machine('MemAvailable'),
       totalBytes: machine('MemTotal'),
       swapUsedBytes: swapTotal === null || swapFree === null ? null : swapTotal - swapFree,
@@ -150,8 +151,12 @@ export class MemoryReader {
 
 /** Fields such as `VmRSS:\t  5268 kB` in bytes. Their unit is kB whatever the size of a page. */
 export function kilobyteFields(text: string | null): (name: string) => number | null {
+  const lines = `\n${text ?? ''}\n`;
   return (name) => {
-    const found = text === null ? null : new RegExp(`^${name}:\\s*(\\d+)\\s*kB\\s*$`, 'm').exec(text);
+    // Searched, not matched with a pattern for each name: this runs between two tokens.
+    const start = lines.indexOf(`\n${name}:`);
+    const value = start < 0 ? '' : lines.slice(start + name.length + 2, lines.indexOf('\n', start + 1));
+    const found = /^\s*(\d+)\s*kB\s*$/.exec(value);
     return found === null ? null : Number(found[1]) * 1024;
   };
 }
