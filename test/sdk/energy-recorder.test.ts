@@ -41,6 +41,26 @@ t.test('a window of constant power', async (t) => {
   t.equal(recorder.samples(start, end).length, samples.length, 'what was read stays');
 });
 
+t.test('a window that begins as soon as a slow counter is open', async (t) => {
+  const folder = '/sys/class/hwmon/hwmon0';
+  const sysRoot = await writeTree(t, { ...intel, [`${folder}/name`]: 'ina231\n', [`${folder}/energy1_input`]: '5000000\n', [`${folder}/update_interval`]: '200\n' });
+  const begin = monotonicMs();
+  const moving = setInterval(() => void writeFile(join(sysRoot, folder, 'energy1_input'), `${5_000_000 + Math.round((monotonicMs() - begin) * 10_000)}\n`), 200);
+  t.teardown(() => clearInterval(moving));
+  const recorder = (await openEnergyRecorder({ sysRoot }))!;
+  t.match(recorder.meter, { name: 'hwmon', method: 'counter', updateMs: 200 });
+  const start = monotonicMs();
+  const { joules, problem } = await recorder.between(start, start + 1500);
+  t.equal(problem, null);
+  t.ok(Math.abs(joules! - 15) < 5, `${joules} J of 15`);
+  await recorder.close();
+  clearInterval(moving);
+  const still = (await openEnergyRecorder({ sysRoot }))!;
+  const now = monotonicMs();
+  t.match(await still.between(now, now + 1200), { joules: null, problem: /did not move/ }, 'a counter that stands still is not waited for');
+  await still.close();
+});
+
 t.test('a sensor that fails for a while', async (t) => {
   const files = hwmonChip('1-0040', 2, [['VDD_IN', 4984, 960]]);
   const root = await writeTree(t, deviceTree('x', 'nvidia,p3768-0000+p3767-0000'), memory(15657), files);

@@ -42,6 +42,9 @@ export interface SeriesEnergy {
   coverage: number;
 }
 
+/** A tick of a slow counter is known to half a reading, so power is told over as many readings: that makes it a tenth. */
+export const spanReadings = 10;
+
 const sigmas = 1.96;
 /** Half of a 95 % interval of a uniform distribution of width 1, taken as normal. */
 const uniform = sigmas / Math.sqrt(12);
@@ -125,7 +128,8 @@ export function energyOfCounter(series: Series, startMs: number, endMs: number, 
     const from = Math.max(times[i]!, startMs);
     const to = Math.min(times[i + 1]!, endMs);
     if (times[i + 1]! - times[i]! <= expected) covered += to - from;
-    peak = Math.max(peak, watts(i) ?? -Infinity);
+    const until = slow ? firstAtOrAfter(times, times[i]! + spanReadings * meter.periodMs) : i + 1;
+    if (until > 0 && until <= last) peak = Math.max(peak, ((values[until]! - values[i]!) / (times[until]! - times[i]!)) * 1000);
     if (times[i]! >= startMs && times[i]! <= endMs) samples++;
   }
   const quantisation = uniform * meter.step * Math.SQRT2;

@@ -14,10 +14,13 @@ import { Recording } from './recording.js';
 /** A meter that gives nothing for this long is not waited for. */
 const silenceMs = 2000;
 
+/** A counter that stood still for so many updates is taken as it is. */
+const firstMoves = 5;
+
 /** A busy machine may take this long to start a thread. */
 const startMs = 60_000;
 
-/** Resolves after the first reading. ERR_WORKER when the thread ends before that. */
+/** Resolves after the first reading from which a window can begin. ERR_WORKER when the thread ends before that. */
 export async function startRecorder(root: string, plan: MeterPlan, wantedHz: number | undefined): Promise<EnergyRecorder> {
   const recorder = new WorkerRecorder(root, plan, plannedHz(plan, wantedHz));
   await recorder.started();
@@ -63,6 +66,8 @@ class WorkerRecorder implements EnergyRecorder {
   async started(): Promise<void> {
     await this.#wait(() => this.#recording.lastMs !== null, startMs);
     if (this.#recording.lastMs !== null) {
+      // A window cannot begin before a slow counter has moved once.
+      await this.#wait(() => this.#recording.knownMs !== null, firstMoves * this.meter.updateMs);
       this.#before = this.#worker.performance.eventLoopUtilization();
       return;
     }

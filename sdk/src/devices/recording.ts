@@ -1,6 +1,6 @@
 /** The readings of one meter, and the energy of any window within them. Time comes from outside. */
 import type { EnergyWindow, PowerSample } from './energy-meter.js';
-import { type Series, type SeriesEnergy, energyOfCounter, energyOfPower, firstAtOrAfter, lastAtOrBefore, ticks } from './energy-window.js';
+import { type Series, type SeriesEnergy, energyOfCounter, energyOfPower, firstAtOrAfter, lastAtOrBefore, spanReadings, ticks } from './energy-window.js';
 import { type MeterPlan, rootSumSquare } from './meter-plan.js';
 
 /** An hour at the highest rate. */
@@ -99,7 +99,7 @@ export class Recording {
     return this.#plan.meter.method === 'counter' && this.#plan.meter.updateMs > this.#periodMs;
   }
 
-  /** Mean power between two movements of the counter: between two readings it would be nothing, then far too much. */
+  /** Mean power between movements of the counter: between two readings it would be nothing, then far too much. */
   #movements(first: number, last: number): PowerSample[] {
     const samples: PowerSample[] = [];
     let moved: number | null = null;
@@ -107,6 +107,7 @@ export class Recording {
     for (let i = Math.max(first - margin, 1); i <= last; i++) {
       const [before, now] = [this.#total(this.#values[i - 1]!), this.#total(this.#values[i]!)];
       if (before === null || now === null || before === now) continue;
+      if (moved !== null && this.#times[i]! - this.#times[moved]! < spanReadings * this.#periodMs) continue;
       if (moved !== null && i >= first) {
         const since = moved;
         const rails = this.#values[i]!.map((_, rail) => this.#powerOfCounter(i, rail, since));
