@@ -1,10 +1,18 @@
 /** `shiftadd bench`: speed of a model on this machine, and what limits it. */
 import { type Rule, benchmarkRules } from '../options.js';
+import type { BackendName } from '../select-backend.js';
 import { defineCommand, engineOptions, given, outputOptions } from './command.js';
 import { loadWithProgress } from './load-model.js';
 import { bytes, count, counted, duration, fixed, table } from './quantities.js';
 
 type IntegerRule = Rule & { kind: 'integer' };
+
+/** What makes computation faster on a backend. */
+const computation: Record<BackendName, string> = {
+  cpu: 'computation: more threads or a wider instruction set are faster',
+  cuda: 'computation and the launches of a step, which weigh less the larger the model is',
+  wasm: 'computation: more threads are faster, and the backend cpu is',
+};
 
 export const bench = defineCommand({
   name: 'bench',
@@ -55,7 +63,7 @@ export const bench = defineCommand({
           [
             ['weights read per token', bytes(result.bytesPerToken)],
             ['reading them', `${fixed(result.readBytesPerSecond / 1e9, 2)} GB/s, which would allow ${fixed(result.limitTokensPerSecond, 1)} tokens/s`],
-            ['limited by', result.limitedBy === 'memory' ? 'memory bandwidth: fewer bits per weight are faster' : 'computation: more threads or a wider instruction set are faster'],
+            ['limited by', result.limitedBy === 'memory' ? 'memory bandwidth: fewer bits per weight are faster' : computation[result.backend.name]],
             ['time to load', duration(result.loadMs)],
             ['peak memory', bytes(result.memory.peakRssBytes!)],
             ['backend', `${result.backend.name} (${result.backend.isa}, ${counted(result.backend.threads, 'thread')}, ${result.backend.precision}, ${result.backend.kvCache} cache)`],
