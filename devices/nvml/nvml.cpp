@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <map>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -77,14 +78,14 @@ Library open_library(const char* path) {
 }
 
 // One per path; a library that cannot be opened now is tried again, because a driver may be loaded later.
-const Library& library_of(const char* path) {
+std::shared_ptr<const Library> library_of(const char* path) {
   static std::mutex mutex;
-  static std::map<std::string, Library> libraries;
+  static std::map<std::string, std::shared_ptr<const Library>> libraries;
   const std::string name = path != nullptr ? path : "libnvidia-ml.so.1";
   const std::lock_guard<std::mutex> lock(mutex);
-  auto found = libraries.find(name);
-  if (found == libraries.end() || !found->second.status.ok()) found = libraries.insert_or_assign(name, open_library(name.c_str())).first;
-  return found->second;
+  std::shared_ptr<const Library>& library = libraries[name];
+  if (library == nullptr || !library->status.ok()) library = std::make_shared<const Library>(open_library(name.c_str()));
+  return library;
 }
 
 Status handle_of(const Library& library, uint32_t device, Handle* out) {
@@ -103,7 +104,8 @@ Status handle_of(const Library& library, uint32_t device, Handle* out) {
 }  // namespace
 
 Status nvml_count(const char* path, uint32_t* count) {
-  const Library& library = library_of(path);
+  const std::shared_ptr<const Library> held = library_of(path);
+  const Library& library = *held;
   if (!library.status.ok()) return library.status;
   unsigned value = 0;
   SHIFTADD_TRY(outcome(library, library.count(&value), "counting the GPUs"));
@@ -112,7 +114,8 @@ Status nvml_count(const char* path, uint32_t* count) {
 }
 
 Status nvml_describe(const char* path, uint32_t device, NvmlDevice* out) {
-  const Library& library = library_of(path);
+  const std::shared_ptr<const Library> held = library_of(path);
+  const Library& library = *held;
   Handle handle = nullptr;
   SHIFTADD_TRY(handle_of(library, device, &handle));
   char text[kTextSize] = "";
@@ -124,7 +127,8 @@ Status nvml_describe(const char* path, uint32_t device, NvmlDevice* out) {
 }
 
 Status nvml_energy(const char* path, uint32_t device, uint64_t* millijoules) {
-  const Library& library = library_of(path);
+  const std::shared_ptr<const Library> held = library_of(path);
+  const Library& library = *held;
   Handle handle = nullptr;
   SHIFTADD_TRY(handle_of(library, device, &handle));
   if (library.energy == nullptr) return unsupported("the driver has no counter of energy");
@@ -135,7 +139,8 @@ Status nvml_energy(const char* path, uint32_t device, uint64_t* millijoules) {
 }
 
 Status nvml_power(const char* path, uint32_t device, uint32_t* milliwatts) {
-  const Library& library = library_of(path);
+  const std::shared_ptr<const Library> held = library_of(path);
+  const Library& library = *held;
   Handle handle = nullptr;
   SHIFTADD_TRY(handle_of(library, device, &handle));
   unsigned value = 0;
@@ -145,7 +150,8 @@ Status nvml_power(const char* path, uint32_t device, uint32_t* milliwatts) {
 }
 
 Status nvml_own_memory(const char* path, uint32_t device, uint64_t* bytes) {
-  const Library& library = library_of(path);
+  const std::shared_ptr<const Library> held = library_of(path);
+  const Library& library = *held;
   Handle handle = nullptr;
   SHIFTADD_TRY(handle_of(library, device, &handle));
   if (library.processes == nullptr) return unsupported("the driver has no list of processes");
@@ -159,13 +165,17 @@ Status nvml_own_memory(const char* path, uint32_t device, uint64_t* bytes) {
     if (result == kInsufficientSize) list.resize(list.size() * 2);
   }
   SHIFTADD_TRY(outcome(library, result, "listing the processes"));
-  for (unsigned i = 0; i < count; ++i) {
+  uint64_t sum = 0;
+  bool is_listed = false;
+  for (unsigned i = 0; i < count; ++i) {  // a process has a row for each part of the GPU (MIG) that it uses
     if (list[i].pid != static_cast<unsigned>(getpid())) continue;
     if (list[i].bytes == ~0ull) return unsupported("the driver does not tell the memory of a process");
-    *bytes = list[i].bytes;
-    return ok_status();
+    sum += list[i].bytes;
+    is_listed = true;
   }
-  return not_found("the driver does not list this process");
+  if (!is_listed) return not_found("the driver does not list this process");
+  *bytes = sum;
+  return ok_status();
 }
 
 }  // namespace shiftadd

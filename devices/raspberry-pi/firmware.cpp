@@ -13,6 +13,7 @@ namespace {
 
 // The property interface of the mailbox: a message of 32-bit words, answered in place.
 constexpr uint32_t kCommandTag = 0x00030080;  // a text, answered by a text
+constexpr uint32_t kAnswered = 0x80000000;
 constexpr size_t kTextBytes = 1024;
 struct Message {
   uint32_t size = sizeof(Message);
@@ -43,6 +44,7 @@ Status ask_firmware(const char* device, const std::string& command, std::string*
   const int code = errno;
   close(handle);
   if (outcome < 0) return unsupported(std::string(device) + " does not answer: " + reason(code));
+  if (message.result != kAnswered) return {Code::device_failed, "the firmware did not understand the question"};
   if (message.error != 0) return {Code::device_failed, "the firmware refused " + command + " (error " + std::to_string(message.error) + ")"};
   answer->assign(message.text, strnlen(message.text, kTextBytes));
   return ok_status();

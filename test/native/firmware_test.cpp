@@ -18,7 +18,7 @@ unsigned long request_asked = 0;
 std::string text_asked;
 std::string answer_given;
 uint32_t error_given = 0;
-bool refuses = false;
+bool refuses = false, understands = true;
 }  // namespace
 
 extern "C" int ioctl(int, unsigned long request, ...) noexcept {
@@ -31,7 +31,7 @@ extern "C" int ioctl(int, unsigned long request, ...) noexcept {
   std::memcpy(asked, words, sizeof asked);
   char* text = reinterpret_cast<char*>(words + 6);
   text_asked = text;
-  words[1] = 0x80000000;
+  words[1] = understands ? 0x80000000 : 0;
   words[5] = error_given;
   // All of the text, without an end where it fills the message.
   std::memset(text, 0, 1024);
@@ -52,6 +52,8 @@ int main() {
   error_given = 1;
   const Status refused = ask_firmware(device, "nonsense", &answer);
   tap::check(refused.code == Code::device_failed && refused.message.find("nonsense") != std::string::npos, "a command that the firmware refuses");
+  understands = false;
+  tap::check(ask_firmware(device, "pmic_read_adc", &answer).code == Code::device_failed, "a firmware that does not know the question");
   refuses = true;
   tap::check(ask_firmware(device, "pmic_read_adc", &answer).code == Code::unsupported, "another device");
   tap::check(ask_firmware("/nowhere/vcio", "pmic_read_adc", &answer).code == Code::not_found, "no device");

@@ -49,6 +49,12 @@ t.test('the module counts, not the carrier; Super is the same board', async (t) 
   t.match(await detect(t, deviceTree('Radxa ROCK 5B', 'radxa,rock-5b', 'rockchip,rk3588')), { profile: { id: 'rk3588' } });
 });
 
+t.test('the number of a kit is not that of its module', async (t) => {
+  t.match(await detect(t, deviceTree('Jetson-AGX', 'nvidia,p2972-0000', 'nvidia,tegra194'), memory(31927)), { module: null, profile: { id: 'agx-xavier-32gb' } });
+  const unknown = await detect(t, deviceTree('x', 'nvidia,p3971-0050+p3834-0005', 'nvidia,tegra264'), memory(125773), release(38));
+  t.match(unknown, { module: 'p3834-0005', profile: { id: 'agx-thor-t5000' }, notes: [/module p3834-0005 is in no profile/] });
+});
+
 t.test('without a part number the memory decides, and doubt is said', async (t) => {
   const tegra = (soc: string, model: string | null, megabytes: number) => detect(t, deviceTree(model, `vendor,board`, `nvidia,tegra${soc}`), memory(megabytes), release(36));
   t.match(await tegra('264', 'Some carrier', 125773), { profile: { id: 'agx-thor-t5000' }, matchedBy: 'soc and memory' });
@@ -90,7 +96,12 @@ const gpuClock = (limit: number): Files => ({ '/sys/class/devfreq/17000000.gpu/c
 t.test('the power mode', async (t) => {
   t.match(await detect(t, orin, powerMode(0, { online: 4, present: 6, table }), gpuClock(624_750_000)), { powerMode: { id: 0, name: '15W', inEffect: true } });
   t.match(await detect(t, orin, powerMode(2, { online: 6, present: 6, table })), { powerMode: { id: 2, name: 'MAXN_SUPER', inEffect: null } }, 'a mode without limits cannot be checked');
-  t.match(await detect(t, orin, powerMode(1, { online: 6, present: 6 })), { powerMode: { id: 1, name: '25W', inEffect: null } }, 'named by the profile');
+  const orinSuper = deviceTree('NVIDIA Jetson Orin Nano Developer Kit', 'nvidia,p3768-0000+p3767-0005-super', 'nvidia,tegra234');
+  t.match(await detect(t, orinSuper, powerMode(1, { online: 6, present: 6 })), { powerMode: { id: 1, name: '25W', inEffect: null } }, 'named by the profile');
+  t.match(await detect(t, orin, powerMode(1, { online: 6, present: 6 })), { powerMode: { id: 1, name: null } }, 'number 1 of a board that is not Super is another mode');
+  const tx2 = deviceTree('quill', 'nvidia,quill', 'nvidia,tegra186');
+  const maxn = '< POWER_MODEL ID=0 NAME=MAXN >\n' + [1, 2, 3, 4, 5].map((core) => `CPU_ONLINE CORE_${core} 1\n`).join('');
+  t.match(await detect(t, tx2, powerMode(0, { online: 6, present: 6, table: maxn })), { powerMode: { name: 'MAXN', inEffect: true } }, 'a core that is not listed stays on');
   t.match(await detect(t, orin, powerMode(9, { online: 6, present: 6 })), { powerMode: { id: 9, name: null } });
   t.equal((await detect(t, orin)).powerMode, null);
 });

@@ -1,5 +1,7 @@
 // Which meters a machine has: the right rails and totals of every board, and for what cannot be read the reason and the cure.
 import { readFileSync } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import { findEnergyMeters, openEnergyRecorder } from '../../sdk/src/index.js';
 import { type MeterSurroundings, findMeterPlans } from '../../sdk/src/devices/find-meters.js';
@@ -9,6 +11,7 @@ import { filesReader } from '../../sdk/src/devices/meter-reader.js';
 import { type Nvml, ownGpuMemory, visibleGpus } from '../../sdk/src/devices/nvml.js';
 import { parsePmic, pmicValues } from '../../sdk/src/devices/pi5-pmic.js';
 import type { FoundMeters } from '../../sdk/src/devices/power-chips.js';
+import { Recording } from '../../sdk/src/devices/recording.js';
 import { SystemFiles } from '../../sdk/src/devices/system-files.js';
 import { type Files, boards, deviceTree, hwmonChip, ina238, intel, memory, rapl, release, writeTree } from './board-tree.js';
 
@@ -133,6 +136,15 @@ t.test('E4: chips are found by their name file, whatever the path; units by chip
   t.equal(totalOf(source, plans[0]!), 25, 'microwatts, and an input on an unknown board');
 });
 
+t.test('a monitor without a label is the input only where a profile says so', async (t) => {
+  const unlabelled = (files: Files): Files => Object.fromEntries(Object.entries(files).filter(([name]) => !name.endsWith('/label')));
+  const thor = await find(t, { ...deviceTree('x', 'nvidia,p4071-0000+p3834-0008', 'nvidia,tegra264'), ...unlabelled(ina238(1, 25_000_000)) });
+  t.match(thor.plans[0]!.meter, { name: 'ina238', scope: 'board', total: 'VIN' });
+  const other = await find(t, { ...deviceTree('x', 'vendor,y'), ...unlabelled(ina238(1, 25_000_000)) });
+  t.same(other.plans, []);
+  t.match(other.notes, [/has no label and is left out/]);
+});
+
 t.test('a board without rule whose labels say nothing is unreadable', async (t) => {
   const { plans, unreadable } = await find(t, { ...deviceTree('x', 'vendor,y'), ...hwmonChip('1-0040', 1, [['RAIL_A', 5000, 80], ['RAIL_B', 5000, 80]]) });
   t.same(plans, []);
@@ -176,6 +188,13 @@ t.test('batteries', async (t) => {
   t.equal(totalOf(power.files, power.plans[0]!), 6.5);
   const current = await find(t, battery({ '/sys/class/power_supply/BAT0/current_now': '500000\n', '/sys/class/power_supply/BAT0/voltage_now': '12000000\n' }));
   t.ok(Math.abs(totalOf(current.files, current.plans[0]!)! - 6) < 1e-9, 'current alone');
+  const source = power.plans[0]!.source;
+  if (source.kind !== 'files') throw new Error('files expected');
+  const watched = filesReader(system(power.files.root, () => null), source);
+  t.equal(watched.read()[0], 6.5);
+  await writeFile(join(power.files.root, '/sys/class/power_supply/BAT0/status'), 'Charging\n');
+  t.equal(watched.read()[0], null, 'what flows into it is not what the machine takes');
+  watched.close();
   const charging = await find(t, battery({ '/sys/class/power_supply/BAT0/status': 'Charging\n', '/sys/class/power_supply/BAT0/power_now': '6500000\n' }));
   t.same(charging.plans, []);
   t.match(charging.unreadable, [{ name: 'battery', reason: /charging/, fix: 'Unplug the power supply.' }]);
@@ -184,7 +203,7 @@ t.test('batteries', async (t) => {
 
 t.test('other chips in hwmon', async (t) => {
   const chip = (name: string, files: Files): Files => ({ ...intel, '/sys/class/hwmon/hwmon0/name': `${name}\n`, ...files });
-  const meter = await find(t, chip('powerz', { '/sys/class/hwmon/hwmon0/power1_input': '11900000\n' }));
+  const meter = await find(t, chip('powerz', { '/sys/class/hwmon/hwmon0/in0_input': '5000\n', '/sys/class/hwmon/hwmon0/curr1_input': '2380\n' }));
   t.match(meter.plans[0]!.meter, { name: 'hwmon', scope: 'board', total: 'powerz', method: 'sampled' });
   t.ok(Math.abs(totalOf(meter.files, meter.plans[0]!)! - 11.9) < 1e-9);
   const energy = await find(t, chip('ina231', { '/sys/class/hwmon/hwmon0/energy1_input': '5000000\n', '/sys/class/hwmon/hwmon0/power1_input': '1\n' }));
@@ -212,7 +231,7 @@ function stub(gpus: { name?: string; uuid?: string; partitioned?: boolean; milli
     milliwatts: (device) => value(gpus[device]!.milliwatts),
     ownMemory: (device) => value(gpus[device]!.memory),
   };
-  return { nvml: () => nvml, visibleGpus: undefined };
+  return { nvml: () => nvml, visibleGpus: { devices: undefined, order: undefined } };
 }
 
 t.test('E5: NVML that starts and tells nothing is unreadable, not zero', async (t) => {
@@ -225,9 +244,9 @@ t.test('E5: NVML that starts and tells nothing is unreadable, not zero', async (
   const parts = await findMeterPlans(files, undefined, stub([{ millijoules: 1, partitioned: true }]));
   t.match(parts.notes, [/split into parts \(MIG\)/]);
   const absent = (): Nvml => { throw Object.assign(new Error('cannot be opened'), { status: 'not_found' }); };
-  t.same((await findMeterPlans(files, undefined, { nvml: absent, visibleGpus: undefined })).unreadable, [], 'a machine without driver is ordinary');
+  t.same((await findMeterPlans(files, undefined, { nvml: absent, visibleGpus: { devices: undefined, order: undefined } })).unreadable, [], 'a machine without driver is ordinary');
   const broken = (): Nvml => { throw Object.assign(new Error('Driver/library version mismatch'), { status: 'device_failed' }); };
-  t.match((await findMeterPlans(files, undefined, { nvml: broken, visibleGpus: undefined })).unreadable, [{ name: 'nvml', reason: 'Driver/library version mismatch', fix: /nvidia-smi/ }]);
+  t.match((await findMeterPlans(files, undefined, { nvml: broken, visibleGpus: { devices: undefined, order: undefined } })).unreadable, [{ name: 'nvml', reason: 'Driver/library version mismatch', fix: /nvidia-smi/ }]);
 });
 
 t.test('GPU memory of this process', async (t) => {
@@ -262,12 +281,33 @@ t.test('the meter is one that sees where the model runs', async (t) => {
 
 t.test('E5: CUDA_VISIBLE_DEVICES', async (t) => {
   const uuids = ['GPU-aa11', 'GPU-bb22', 'GPU-cc33'];
-  t.same(visibleGpus(undefined, uuids), [0, 1, 2]);
-  t.same(visibleGpus('1,0', uuids), [1, 0]);
-  t.same(visibleGpus('GPU-cc', uuids), [2]);
-  t.same(visibleGpus('', uuids), []);
-  t.same(visibleGpus('0,-1,2', uuids), [0], 'what follows something wrong is not visible');
-  t.same(visibleGpus('MIG-5', uuids), [0, 1, 2]);
+  const shown = (devices: string | undefined, order?: string): number[] => visibleGpus({ devices, order }, uuids);
+  const byBus = 'PCI_BUS_ID';
+  t.same(shown(undefined), [0, 1, 2]);
+  t.same(shown('1,0', byBus), [1, 0]);
+  t.same(shown('1,0'), [0, 1, 2], 'CUDA counts the fastest first, NVML by bus');
+  t.same(visibleGpus({ devices: '0', order: undefined }, ['GPU-aa11']), [0]);
+  t.same(shown('GPU-cc'), [2]);
+  t.same(shown(''), []);
+  t.same(shown('0,-1,2', byBus), [0], 'what follows something wrong is not visible');
+  t.same(shown('MIG-5'), [0, 1, 2]);
+});
+
+t.test('a GPU that does not answer is one meter less', async (t) => {
+  const { nvml: open, visibleGpus: all } = stub([{ millijoules: 1 }, { millijoules: 1 }]);
+  const nvml = open();
+  const lost: Nvml = { ...nvml, describe: (device) => { if (device === 0) throw new Error('GPU is lost'); return nvml.describe(device); } };
+  const found = await findMeterPlans(new SystemFiles(await writeTree(t, { ...intel, ...rapl(['intel-rapl:0', 'package-0', 1e6]) })), undefined, { nvml: () => lost, visibleGpus: all });
+  t.same(found.plans.map(({ meter }) => meter.name), ['rapl', 'nvml-1']);
+  t.match(found.unreadable, [{ name: 'nvml', reason: 'GPU 0 does not answer (GPU is lost)', fix: /nvidia-smi/ }]);
+});
+
+t.test('E5: 250 W for 4 s from a GPU without a counter are 1,000 J', async (t) => {
+  const { plans } = await findMeterPlans(new SystemFiles(await writeTree(t, intel)), undefined, stub([{ milliwatts: 250_000 }]));
+  const plan = plans[0]!;
+  const recording = new Recording(plan, 1000 / plan.mostHz);
+  for (let ms = 0; ms <= 5000; ms += 1000 / plan.mostHz) recording.add(ms, [250]);
+  t.ok(Math.abs(recording.between(500, 4500).joules! - 1000) < 1e-6);
 });
 
 const pairs = ['3V7_WL_SW', '3V3_SYS', '1V8_SYS', 'DDR_VDD2', 'DDR_VDDQ', '1V1_SYS', '0V8_SW', 'VDD_CORE', '3V3_DAC', '3V3_ADC', '0V8_AON', 'HDMI'];

@@ -8,7 +8,7 @@ export const quick = { prompt, tokens: 24, repetitions: 3, idle: 0.4, window: 0.
 
 /** An Orin Nano in its 15W mode that draws 9.569 W at its input, of which 2.488 W are a part. */
 export const orin: Files = {
-  ...deviceTree('NVIDIA Jetson Orin Nano Developer Kit', 'nvidia,p3768-0000+p3767-0003', 'nvidia,p3767-0003', 'nvidia,tegra234'),
+  ...deviceTree('NVIDIA Jetson Orin Nano Developer Kit', 'nvidia,p3768-0000+p3767-0003-super', 'nvidia,p3767-0003', 'nvidia,tegra234'),
   ...release(36),
   ...memory(7620),
   ...hwmonChip('1-0040', 1, [['VDD_IN', 4984, 1920], ['VDD_CPU_GPU_CV', 4976, 500], ['VDD_SOC', 4976, 304]]),

@@ -90,6 +90,7 @@ t.test('the clients of nvmap', async (t) => {
   t.equal(nvMapClientBytes(clients, 4242), 513 * 1024 ** 2, 'rows of one process add up, in their units');
   t.equal(nvMapClientBytes(clients, 42), 2 * 1024 ** 3);
   t.equal(nvMapClientBytes(clients, 524688), null, 'the total is no process');
+  t.equal(nvMapClientBytes('user  node  77  0K\n', 77), null, 'Thor lists processes with nothing');
   const sysRoot = await writeTree(t, nano, { '/sys/kernel/debug/nvmap/iovmm/clients': `user node ${process.pid} 20K\n` });
   t.equal(readMemory({ sysRoot }).gpuProcessBytes, 20 * kB);
 });

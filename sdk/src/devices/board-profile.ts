@@ -36,7 +36,7 @@ export interface BoardProfile {
     unified: boolean;
   };
   /** Name to what changes with it; `default` is the one a new board boots into. */
-  powerModes: { id: number | null; name: string; default?: boolean; bandwidthGBs?: number; gpuMegahertz?: number; watts?: number }[];
+  powerModes: { id: number | null; name: string; default?: boolean; bandwidthGBs?: number; gpuMegahertz?: number; watts?: number; /** Has this number only where the board is flashed as Super. */ super?: boolean }[];
   energy: {
     scope: EnergyScope;
     /** What hangs on the rail of a label; labels of older releases are beside the newer ones. */

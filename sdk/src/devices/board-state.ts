@@ -61,12 +61,12 @@ export interface BoardState {
   throttling: Throttling;
 }
 
-/** Reads everything anew at each call. */
-export function boardState(files: SystemFiles, profile: BoardProfile): BoardState {
+/** Reads everything anew at each call. `isSuper`: the board is flashed with the configuration that NVIDIA calls Super. */
+export function boardState(files: SystemFiles, profile: BoardProfile, isSuper: boolean): BoardState {
   const processor = processorState(files);
   const clocks = clockStates(files);
   return {
-    powerMode: powerMode(files, profile, processor, clocks),
+    powerMode: powerMode(files, profile, isSuper, processor, clocks),
     onBattery: onBattery(files),
     processor,
     clocks,
@@ -133,22 +133,25 @@ function clockStates(files: SystemFiles): ClockState[] {
 /** What the mode's part of /etc/nvpmodel.conf asks for. */
 interface ModeTable {
   name: string;
-  onlineCores: number | null;
+  /** How many it switches off; null where it says nothing of cores. One that is not listed stays on. */
+  offlineCores: number | null;
   /** -1 there means no limit, which is null here. */
   cpuMegahertz: number | null;
   gpuMegahertz: number | null;
 }
 
 /** The reported mode stays the old one after a switch that needs a reboot, so it is held against cores and clocks. */
-function powerMode(files: SystemFiles, profile: BoardProfile, processor: ProcessorState, clocks: ClockState[]): PowerMode | null {
+function powerMode(files: SystemFiles, profile: BoardProfile, isSuper: boolean, processor: ProcessorState, clocks: ClockState[]): PowerMode | null {
   const status = files.text('/var/lib/nvpmodel/status');
   const found = status === null ? null : /pmode:\s*(\d+)/.exec(status);
   if (found === null) return null;
   const id = Number(found[1]);
   const table = modeTable(files.text('/etc/nvpmodel.conf'), id);
-  const known = table ?? profile.powerModes.find((mode) => mode.id === id) ?? null;
+  // The numbers of another configuration mean other modes.
+  const known = table ?? profile.powerModes.find((mode) => mode.id === id && (mode.super !== true || isSuper)) ?? null;
   const name = known?.name ?? null;
-  const wantedCores = table?.onlineCores ?? coresInName(name);
+  const offline = table?.offlineCores ?? null;
+  const wantedCores = offline === null ? coresInName(name) : processor.presentCores === null ? null : processor.presentCores - offline;
   const contradictions: string[] = [];
   let checks = 0;
   const check = (wrong: boolean, text: string): void => {
@@ -185,7 +188,7 @@ function modeTable(text: string | null, id: number): ModeTable | null {
   };
   return {
     name: start[1]!,
-    onlineCores: switches.length === 0 ? null : switches.filter((found) => found[1] === '1').length,
+    offlineCores: switches.length === 0 ? null : switches.filter((found) => found[1] === '0').length,
     cpuMegahertz: most(/^CPU_(?!ONLINE)\S*\s+MAX_FREQ\s+(-?\d+)/gm, 1e3),
     gpuMegahertz: most(/^GPU\s+MAX_FREQ\s+(-?\d+)/gm, 1e6),
   };
@@ -207,7 +210,8 @@ function throttling(files: SystemFiles): Throttling {
   let known = false;
   const note = (name: string, value: number | null, isCount: boolean): void => {
     if (value === null) return;
-    known = true;
+    // The alarm of a Raspberry Pi tells of its supply alone, not of heat.
+    if (!(name.startsWith('rpi_volt') && value === 0)) known = true;
     if (value > 0) signs.push({ text: isCount ? `${name}: ${value} since the start` : `${name}: ${value}`, now: !isCount });
   };
   for (const name of files.entries('/sys/class/thermal').filter((entry) => entry.startsWith('cooling_device'))) {

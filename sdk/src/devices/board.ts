@@ -56,7 +56,10 @@ export function boardOf(files: SystemFiles): DetectedBoard {
   const release = match.profile.kind === 'jetson' ? jetsonRelease(files) : null;
   if (match.profile.kind === 'jetson' && release === null) notes.push('The Jetson Linux release is unknown, as it is in a container that does not mount /etc/nv_tegra_release.');
   if (release !== null && release.jetpack === null) notes.push(`Jetson Linux ${release.l4t} is newer or older than the releases that this version knows.`);
-  const state = boardState(files, match.profile);
+  const superConfiguration = compatible.some((entry) => entry.endsWith('-super'));
+  const state = boardState(files, match.profile, superConfiguration);
+  const module = moduleOf(compatible);
+  if (module !== null && match.matchedBy === 'soc and memory') notes.push(`The module ${module} is in no profile; the board was recognised by its chip and memory.`);
   if (state.powerMode?.inEffect === false) {
     notes.push(`Power mode ${state.powerMode.name ?? state.powerMode.id} is reported but not in effect: ${state.powerMode.contradictions.join('; ')}. A reboot applies it.`);
   }
@@ -65,8 +68,8 @@ export function boardOf(files: SystemFiles): DetectedBoard {
     profile: match.profile,
     matchedBy: match.matchedBy,
     model: model === '' ? null : model,
-    module: modules(compatible)[0] ?? null,
-    superConfiguration: compatible.some((entry) => entry.endsWith('-super')),
+    module,
+    superConfiguration,
     compatible,
     architecture,
     release,
@@ -90,6 +93,13 @@ interface Match {
 function modules(compatible: readonly string[]): string[] {
   const parts = compatible.map((entry) => ({ entry, found: entry.match(/p\d{4}-\d{4}/g) ?? [] }));
   return [...parts.filter(({ entry }) => entry.includes('+')), ...parts.filter(({ entry }) => !entry.includes('+'))].flatMap(({ found }) => found.slice(-1));
+}
+
+/** The number of a developer kit, which stands alone, is not that of its module. */
+function moduleOf(compatible: readonly string[]): string | null {
+  const known = loadBoardProfiles().flatMap(({ match }) => match.parts ?? []);
+  const joined = modules(compatible.filter((entry) => entry.includes('+')));
+  return modules(compatible).find((part) => known.includes(part)) ?? joined[0] ?? null;
 }
 
 function matchBoard(compatible: readonly string[], model: string | null, memoryBytes: number | null, cores: number): Match | null {

@@ -38,12 +38,15 @@ export interface SeriesEnergy {
   peakWatts: number;
   /** Readings of a counter or of power inside the window. */
   samples: number;
-  /** Part of the window between readings not further apart than three periods. */
+  /** Part of the window between readings not further apart than three periods, updates or 150 ms. */
   coverage: number;
 }
 
 /** A tick of a slow counter is known to half a reading, so power is told over as many readings: that makes it a tenth. */
 export const spanReadings = 10;
+
+/** However long a reading takes, there are 20 in a second. */
+const slowestMs = 50;
 
 const sigmas = 1.96;
 /** Half of a 95 % interval of a uniform distribution of width 1, taken as normal. */
@@ -57,6 +60,8 @@ export function energyOfPower(series: Series, startMs: number, endMs: number, me
   if (first < 0 || last < 0 || last - first < 3) return null;
   const seconds = (endMs - startMs) / 1000;
   let joules = 0;
+  // A slow or busy meter is read less often than was asked for.
+  const expected = 3 * Math.max(meter.periodMs, meter.updateMs, slowestMs);
   let covered = 0;
   let gaps = 0;
   let lowest = Infinity;
@@ -68,7 +73,7 @@ export function energyOfPower(series: Series, startMs: number, endMs: number, me
     const b = valueAt(series, i, to);
     joules += (((a + b) / 2) * (to - from)) / 1000;
     const gap = times[i + 1]! - times[i]!;
-    if (gap <= 3 * meter.periodMs) covered += to - from;
+    if (gap <= expected) covered += to - from;
     else gaps += ((to - from) / 1000) ** 2;
     lowest = Math.min(lowest, a, b);
     highest = Math.max(highest, a, b);

@@ -4,7 +4,7 @@ import { boardOf } from './board.js';
 import type { EnergyMeter, EnergyRecorder, EnergyScope, UnreadableMeter } from './energy-meter.js';
 import { type WorkPlace, chooseMeter } from './meter-choice.js';
 import type { MeterPlan } from './meter-plan.js';
-import { type Nvml, findGpus, nvmlOrReason, openNvml } from './nvml.js';
+import { type Nvml, type VisibleGpus, findGpus, nvmlOrReason, openNvml } from './nvml.js';
 import { findPmic } from './pi5-pmic.js';
 import { type FoundMeters, findPowerChips } from './power-chips.js';
 import { findRapl } from './rapl.js';
@@ -82,13 +82,12 @@ export type OpenedRecorder = { recorder: EnergyRecorder; problem: null } | { rec
 
 export interface MeterSurroundings {
   nvml: () => Nvml;
-  /** CUDA_VISIBLE_DEVICES. */
-  visibleGpus: string | undefined;
+  visibleGpus: VisibleGpus;
 }
 
 /** GPUs belong to the machine that runs this, not to a tree of files elsewhere. */
 function surroundingsOf(files: SystemFiles): MeterSurroundings | null {
-  return files.root === defaultRoot ? { nvml: openNvml, visibleGpus: process.env['CUDA_VISIBLE_DEVICES'] } : null;
+  return files.root === defaultRoot ? { nvml: openNvml, visibleGpus: { devices: process.env['CUDA_VISIBLE_DEVICES'], order: process.env['CUDA_DEVICE_ORDER'] } } : null;
 }
 
 /** The board's own monitors come before what covers only a part of it, and a battery, which is slow, last. */

@@ -175,12 +175,12 @@ export function majorFaults(stat: string | null): number | null {
 
 const unitBytes: Readonly<Record<string, number>> = { K: 1024, M: 1024 ** 2, G: 1024 ** 3 };
 
-/** The rows `user  node  1234  5268K` of a process, summed; null without one. */
+/** The rows `user  node  1234  5268K` of a process, summed; null without one, and where they show nothing, as on Thor. */
 export function nvMapClientBytes(clients: string, pid: number): number | null {
   let sum: number | null = null;
   for (const line of clients.split('\n')) {
     const found = /^\S+\s+.*\s(\d+)\s+(\d+)([KMG])\s*$/.exec(line);
     if (found !== null && Number(found[1]) === pid) sum = (sum ?? 0) + Number(found[2]) * unitBytes[found[3]!]!;
   }
-  return sum;
+  return sum === 0 ? null : sum;
 }

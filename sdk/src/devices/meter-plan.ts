@@ -14,9 +14,15 @@ export interface MeterPlan {
   mostHz: number;
 }
 
+/** `scale` times the product of the numbers in its files: watts, or joules of a counter. `only`: missed unless that file says so. */
+export interface FileRail {
+  files: string[];
+  scale: number;
+  only?: { file: string; is: string };
+}
+
 export type MeterSource =
-  /** A rail is `scale` times the product of the numbers in its files: watts, or joules of a counter. */
-  | { kind: 'files'; rails: { files: string[]; scale: number }[] }
+  | { kind: 'files'; rails: FileRail[] }
   | { kind: 'nvml'; device: number; counter: boolean }
   | { kind: 'pmic'; way: PmicWay; rails: string[]; /** The board's power from their sum instead of each. */ estimate: boolean }
   /** A program that prints a line for each interval until it is stopped. */

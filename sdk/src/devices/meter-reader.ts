@@ -39,10 +39,15 @@ export interface Reader {
 }
 
 export function filesReader(files: SystemFiles, source: MeterSource & { kind: 'files' }): Reader {
-  const rails = source.rails.map((rail) => ({ scale: rail.scale, files: rail.files.map((name) => files.open(name)) }));
+  const rails = source.rails.map(({ scale, files: names, only }) => ({
+    scale,
+    files: names.map((name) => files.open(name)),
+    only: only === undefined ? null : { file: files.open(only.file), is: only.is },
+  }));
   return {
     read: () =>
       rails.map((rail) => {
+        if (rail.only !== null && rail.only.file.text()?.trim() !== rail.only.is) return null;
         let value = rail.scale;
         for (const file of rail.files) {
           const factor = file.number();
@@ -51,7 +56,7 @@ export function filesReader(files: SystemFiles, source: MeterSource & { kind: 'f
         }
         return value;
       }),
-    close: () => rails.forEach((rail) => rail.files.forEach((file) => file.close())),
+    close: () => rails.forEach(({ files: all, only }) => [...all, ...(only === null ? [] : [only.file])].forEach((file) => file.close())),
   };
 }
 

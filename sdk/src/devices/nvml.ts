@@ -38,8 +38,8 @@ export function openNvml(library?: string): Nvml {
 
 /** The counter is refreshed about this often. */
 const counterUpdateMs = 100;
-/** Power is the mean of up to a second on Ampere and later. */
-const powerUpdateMs = 1000;
+/** Of GPUs without a counter, which are those before Volta; on Ampere and later power is the mean of up to a second. */
+const powerUpdateMs = 100;
 /**
  * Asking an H100 for its counter keeps a core busy for 3 to 4 ms. Fewer readings than these see the moment in which it moves too
  * late for 1 % of 5 s of a changing load.
@@ -50,13 +50,19 @@ const powerHz = 10;
 const nvmlGain = 0.05;
 
 /** One meter per GPU that CUDA_VISIBLE_DEVICES leaves visible: `nvml` for the first, `nvml-1` and so on after it. */
-export function findGpus(nvml: Nvml, visible: string | undefined): FoundMeters {
+export function findGpus(nvml: Nvml, visible: VisibleGpus): FoundMeters {
   const found: FoundMeters = { plans: [], unreadable: [], notes: [] };
-  const devices = Array.from({ length: nvml.count() }, (_, device) => ({ device, ...nvml.describe(device) }));
-  const chosen = visibleGpus(visible, devices.map(({ uuid }) => uuid));
-  if (chosen.length === 0 && devices.length > 0) found.notes.push(`nvml: CUDA_VISIBLE_DEVICES (${visible}) leaves no GPU visible`);
-  for (const [index, { device, name, uuid, partitioned }] of devices.filter(({ device }) => chosen.includes(device)).entries()) {
+  const devices = Array.from({ length: nvml.count() }, (_, device) => tryCall(() => nvml.describe(device)));
+  const chosen = visibleGpus(visible, devices.map(({ value }) => value?.uuid ?? ''));
+  if (chosen.length === 0 && devices.length > 0) found.notes.push(`nvml: CUDA_VISIBLE_DEVICES (${visible.devices}) leaves no GPU visible`);
+  for (const [index, device] of chosen.entries()) {
     const meter = index === 0 ? 'nvml' : `nvml-${index}`;
+    const { value: described, reason } = devices[device]!;
+    if (described === null) {
+      found.unreadable.push({ name: meter, scope: 'gpu', reason: `GPU ${device} does not answer (${reason})`, fix: 'Check the driver with: nvidia-smi' });
+      continue;
+    }
+    const { name, uuid, partitioned } = described;
     const energy = tryCall(() => nvml.millijoules(device));
     const power = energy.reason === null ? null : tryCall(() => nvml.milliwatts(device));
     if (power !== null && power.reason !== null) {
@@ -92,14 +98,26 @@ function gpuPlan(meter: string, { device, name, uuid }: { device: number; name: 
   };
 }
 
-/** The indexes that CUDA_VISIBLE_DEVICES names, in its order: numbers, the beginnings of UUIDs, or parts (MIG) of any GPU. */
-export function visibleGpus(text: string | undefined, uuids: readonly string[]): number[] {
+/** What CUDA shows of the GPUs, from the environment. */
+export interface VisibleGpus {
+  /** CUDA_VISIBLE_DEVICES. */
+  devices: string | undefined;
+  /** CUDA_DEVICE_ORDER. */
+  order: string | undefined;
+}
+
+/**
+ * The indexes that CUDA_VISIBLE_DEVICES names, in its order: numbers, the beginnings of UUIDs, or parts (MIG) of any GPU. Numbers are
+ * NVML's only where CUDA counts by bus: by default it counts the fastest first, and all GPUs stay in question.
+ */
+export function visibleGpus({ devices: text, order }: VisibleGpus, uuids: readonly string[]): number[] {
   const all = uuids.map((_, index) => index);
   if (text === undefined) return all;
+  const sameNumbers = order === 'PCI_BUS_ID' || uuids.length === 1;
   const chosen: number[] = [];
   for (const word of text.split(',').map((part) => part.trim())) {
     // CUDA names the parent of a part only through NVML calls that few drivers have, so all GPUs stay in question.
-    if (word.startsWith('MIG-')) return all;
+    if (word.startsWith('MIG-') || (/^\d+$/.test(word) && !sameNumbers)) return all;
     const index = /^\d+$/.test(word) ? Number(word) : uuids.findIndex((uuid) => word.startsWith('GPU-') && uuid.startsWith(word));
     // CUDA stops at the first entry that is no device.
     if (!(index >= 0 && index < uuids.length)) break;
@@ -116,7 +134,7 @@ export function ownGpuMemory(open: () => Nvml = openNvml): number | null {
   return parts.length === 0 ? null : parts.reduce((sum, value) => sum + value, 0);
 }
 
-function tryCall(call: () => number): { value: number | null; reason: string | null } {
+function tryCall<T>(call: () => T): { value: T | null; reason: string | null } {
   try {
     return { value: call(), reason: null };
   } catch (error) {

@@ -36,6 +36,8 @@ const ina238Ms = 50;
 // The shunt voltage has steps of 40 uV; most modules have 5 mOhm shunts.
 const shuntStepMicrovolts = 40;
 const usualShuntMicroohms = 5000;
+/** Where a chip is busy, or its rail is switched off, while it is looked for. */
+const usualMillivolts = 5000;
 
 /** Not verified: of shunt and chip together. */
 const inaGain = 0.01;
@@ -50,7 +52,7 @@ const inputLabels: { label: string; scope: EnergyScope }[] = [
 
 export function findPowerChips(files: SystemFiles, profile: BoardProfile): FoundMeters {
   const found: FoundMeters = { plans: [], unreadable: [], notes: [] };
-  const chips = { ina238: ina238Channels(files), 'ina3221-hwmon': hwmonChannels(files, found.notes), 'ina3221-iio': iioChannels(files, found.notes) };
+  const chips = { ina238: ina238Channels(files, profile, found.notes), 'ina3221-hwmon': hwmonChannels(files, found.notes), 'ina3221-iio': iioChannels(files, found.notes) };
   for (const [name, channels] of Object.entries(chips) as [ChipMeter, Channel[]][]) {
     if (channels.length > 0) addMeter(found, name, withoutTwins(channels), profile);
   }
@@ -83,6 +85,8 @@ function addMeter(found: FoundMeters, name: ChipMeter, channels: Channel[], prof
   const read = channels.filter(({ failure }) => failure === null);
   const rails: EnergyRail[] = read.map(({ label }) => ({ name: label, feeds: profile.energy?.rails?.[label] ?? [], inTotal: rule.rails.includes(label) }));
   const updateMs = Math.max(...read.map((channel) => channel.updateMs));
+  // A chip that averages shows the same value again and again.
+  const mostHz = Math.min(highestHz, 2000 / updateMs);
   found.plans.push({
     meter: {
       name,
@@ -92,13 +96,13 @@ function addMeter(found: FoundMeters, name: ChipMeter, channels: Channel[], prof
       total: rule.rails.join(' + '),
       updateMs,
       step: rootSumSquare(read.filter((_, rail) => rails[rail]!.inTotal).map(({ step }) => step)),
-      shortestWindowMs: shortestWindow(updateMs, highestHz),
+      shortestWindowMs: shortestWindow(updateMs, mostHz),
     },
     source: { kind: 'files', rails: read.map((channel) => ({ files: channel.files, scale: channel.scale })) },
     steps: read.map(({ step }) => step),
     ranges: read.map(() => null),
     gain: inaGain,
-    mostHz: highestHz,
+    mostHz,
   });
 }
 
@@ -148,7 +152,7 @@ function hwmonChannels(files: SystemFiles, notes: string[]): Channel[] {
       if (label === null || isUnconnected(label)) return [];
       const parts = [`${folder}/in${channel}_input`, `${folder}/curr${channel}_input`];
       const { values, failure } = tryReading(files, parts);
-      return [{ label, files: parts, scale: 1e-6, step: ((values[0] ?? 0) / 1000) * shuntStep(files.number(`${folder}/shunt${channel}_resistor`)), updateMs, failure }];
+      return [{ label, files: parts, scale: 1e-6, step: ((values[0] || usualMillivolts) / 1000) * shuntStep(files.number(`${folder}/shunt${channel}_resistor`)), updateMs, failure }];
     });
   });
 }
@@ -168,7 +172,7 @@ function iioChannels(files: SystemFiles, notes: string[]): Channel[] {
           const label = files.text(`${folder}/rail_name_${channel}`);
           if (label === null) notes.push(`ina3221-iio: channel ${channel} of ${folder} has no label and is left out`);
           if (label === null || isUnconnected(label)) return [];
-          const volts = files.number(`${folder}/in_voltage${channel}_input`) ?? 0;
+          const volts = files.number(`${folder}/in_voltage${channel}_input`) || usualMillivolts;
           const parts = [`${folder}/in_power${channel}_input`];
           const { failure } = tryReading(files, parts);
           return [{ label, files: parts, scale: 1e-3, step: (volts / 1000) * shuntStep(null), updateMs: averagedMs, failure }];
@@ -177,11 +181,15 @@ function iioChannels(files: SystemFiles, notes: string[]): Channel[] {
   );
 }
 
-function ina238Channels(files: SystemFiles): Channel[] {
-  return hwmonFolders(files, /^ina23[78]$/).map((folder): Channel => {
+function ina238Channels(files: SystemFiles, profile: BoardProfile, notes: string[]): Channel[] {
+  const isInput = profile.energy?.totals.some(({ meter }) => meter === 'ina238') === true;
+  return hwmonFolders(files, /^ina23[78]$/).flatMap((folder): Channel[] => {
+    const label = files.text(`${folder}/label`) ?? files.text(`${folder}/device/label`) ?? (isInput ? 'VIN' : null);
+    if (label === null) notes.push(`ina238: ${folder} has no label and is left out`);
+    if (label === null) return [];
     const parts = [`${folder}/power1_input`];
     const { failure } = tryReading(files, parts);
-    return { label: files.text(`${folder}/label`) ?? files.text(`${folder}/device/label`) ?? 'VIN', files: parts, scale: 1e-6, step: 0.02, updateMs: ina238Ms, failure };
+    return [{ label, files: parts, scale: 1e-6, step: 0.02, updateMs: ina238Ms, failure }];
   });
 }
 

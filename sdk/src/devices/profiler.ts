@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { ShiftAddError } from '../errors.js';
 import { type RuleTable, readOptions, show } from '../options.js';
 import { type EnergyMeter, type EnergyRecorder, monotonicMs } from './energy-meter.js';
-import { openEnergyRecorder } from './find-meters.js';
+import { type OpenedRecorder, openRecorderOrReason } from './find-meters.js';
 import type { Figure } from './interval.js';
 import type { WorkPlace } from './meter-choice.js';
 import { openMemoryRecorder, type MemoryChange, type MemoryRecorder } from './memory-recorder.js';
@@ -54,10 +54,12 @@ export interface Measurement {
 export async function createProfiler(options?: ProfilerOptions): Promise<Profiler> {
   const { meter, worksOn, rate, recorder, sysRoot } = readOptions<ProfilerOptions>(profilerRules, options, 'createProfiler');
   if (recorder !== undefined && (meter !== undefined || worksOn !== undefined || rate !== undefined)) throw new TypeError('Expected either recorder or meter, worksOn and rate but received both');
-  const opened =
-    recorder !== undefined
-      ? recorder
-      : await openEnergyRecorder({ sysRoot: sysRoot!, ...(meter === undefined ? {} : { meter }), ...(worksOn === undefined ? {} : { worksOn }), ...(rate === undefined ? {} : { rateHz: rate }) });
+  const opened: OpenedRecorder =
+    recorder === null
+      ? { recorder, problem: 'the profiler was asked to measure without a meter' }
+      : recorder !== undefined
+        ? { recorder, problem: null }
+        : await openRecorderOrReason({ sysRoot: sysRoot!, ...(meter === undefined ? {} : { meter }), ...(worksOn === undefined ? {} : { worksOn }), ...(rate === undefined ? {} : { rateHz: rate }) });
   return new Profiler(opened, openMemoryRecorder({ sysRoot: sysRoot! }), recorder === undefined);
 }
 
@@ -65,13 +67,16 @@ export async function createProfiler(options?: ProfilerOptions): Promise<Profile
 export class Profiler {
   readonly #measurements: Measurement[] = [];
   readonly #recorder: EnergyRecorder | null;
+  /** Why there is none. */
+  readonly #noMeter: string | null;
   readonly #memory: MemoryRecorder;
   readonly #owned: boolean;
   #idle: { watts: number; uncertainty: number } | null = null;
   #closed = false;
 
-  constructor(recorder: EnergyRecorder | null, memory: MemoryRecorder, owned: boolean) {
+  constructor({ recorder, problem }: OpenedRecorder, memory: MemoryRecorder, owned: boolean) {
     this.#recorder = recorder;
+    this.#noMeter = problem;
     this.#memory = memory;
     this.#owned = owned;
   }
@@ -117,7 +122,7 @@ export class Profiler {
       name,
       seconds,
       energy,
-      energyProblem: window === undefined ? 'there is no energy meter that can be read' : window.problem,
+      energyProblem: window === undefined ? this.#noMeter : window.problem,
       net: energy === null || this.#idle === null ? null : { value: energy.joules - this.#idle.watts * seconds, uncertainty: Math.hypot(energy.uncertainty, this.#idle.uncertainty * seconds) },
       memory: { resident: numbers.rssBytes, available: numbers.availableBytes },
       memoryProblem: invalid,

@@ -128,7 +128,8 @@ class WorkerRecorder implements EnergyRecorder {
         this.#waiting.delete(wake);
         if (this.#waiting.size === 0) {
           this.#ask('together');
-          this.#worker.unref();
+          // What is being closed is waited for.
+          if (this.#closed === null) this.#worker.unref();
         }
         resolve();
       };

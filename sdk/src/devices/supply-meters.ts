@@ -1,7 +1,7 @@
 /** Batteries, and power monitors that somebody put between the supply and the board. */
 import type { BoardProfile } from './board-profile.js';
 import type { EnergyScope } from './energy-meter.js';
-import { type MeterPlan, highestHz, shortestWindow } from './meter-plan.js';
+import { type FileRail, type MeterPlan, highestHz, shortestWindow } from './meter-plan.js';
 import type { FoundMeters } from './power-chips.js';
 import type { SystemFiles } from './system-files.js';
 
@@ -29,14 +29,16 @@ export function findBatteries(files: SystemFiles): FoundMeters {
       missing('it shows neither power nor current with voltage', 'Its driver does not tell; use another meter.');
       continue;
     }
-    const rail = watts ? { files: [`${place}/power_now`], scale: 1e-6 } : { files: [`${place}/current_now`, `${place}/voltage_now`], scale: 1e-12 };
+    // What it shows while it is charged is what flows into it.
+    const only = { file: `${place}/status`, is: 'Discharging' };
+    const rail = watts ? { files: [`${place}/power_now`], scale: 1e-6, only } : { files: [`${place}/current_now`, `${place}/voltage_now`], scale: 1e-12, only };
     found.plans.push(onePlan('battery', 'battery', entry, rail, { updateMs: batteryUpdateMs, hz: batteryHz, step: 0.01, gain: batteryGain }));
   }
   return found;
 }
 
 // Chips of which is known what they measure, by their name in hwmon.
-const hwmonScopes: Readonly<Record<string, EnergyScope>> = { powerz: 'board', power_meter: 'board', ina219: 'board', ina226: 'board', ina231: 'board', ina260: 'board' };
+const hwmonScopes: Readonly<Record<string, EnergyScope>> = { power_meter: 'board', ina219: 'board', ina226: 'board', ina231: 'board', ina260: 'board' };
 
 const hwmonUpdateMs = 100;
 /** Not verified. */
@@ -49,6 +51,10 @@ export function findHwmonMeters(files: SystemFiles, { kind }: BoardProfile): Fou
     const folder = `/sys/class/hwmon/${entry}`;
     const chip = files.text(`${folder}/name`) ?? '';
     if (/^ina(3221x?|23[78])$/.test(chip)) continue;
+    if (chip === 'powerz') {
+      found.plans.push(onePlan('hwmon', 'board', chip, { files: [`${folder}/in0_input`, `${folder}/curr1_input`], scale: 1e-6 }, { updateMs: hwmonUpdateMs, hz: highestHz, step: 0.01, gain: hwmonGain }));
+      continue;
+    }
     const channels = files.entries(folder).filter((file) => /^(power|energy)\d+_(input|average)$/.test(file));
     if (channels.length === 0) continue;
     // A carrier of a Jetson has such chips of its own, each on one of its rails.
@@ -83,7 +89,7 @@ interface Figures {
   gain: number;
 }
 
-function onePlan(name: string, scope: EnergyScope, label: string, rail: { files: string[]; scale: number }, { updateMs, hz, step, gain }: Figures): MeterPlan {
+function onePlan(name: string, scope: EnergyScope, label: string, rail: FileRail, { updateMs, hz, step, gain }: Figures): MeterPlan {
   return {
     meter: { name, method: 'sampled', scope, rails: [{ name: label, feeds: ['all'], inTotal: true }], total: label, updateMs, step, shortestWindowMs: shortestWindow(updateMs, hz) },
     source: { kind: 'files', rails: [rail] },

@@ -29,7 +29,7 @@ export function parseTegrastats(line: string): TegrastatsLine {
     const found = pattern.exec(line)?.[1];
     return found === undefined ? null : Number(found);
   };
-  const ram = /\bRAM (\d+)\/(\d+)MB/.exec(line);
+  const ram = /\bRAM\s+(\d+)\/(\d+)MB/.exec(line);
   // Rails are a name with two or three numbers; RAM, SWAP and IRAM look alike up to the unit of bytes after them.
   const rails = [...line.matchAll(/(?:^|\s)([A-Z0-9][A-Z0-9_]*)\s+(-?\d+)(?:mW)?\/(-?\d+)(?:mW)?(?:\/(-?\d+)(?:mW)?)?(?=\s|$)/g)]
     .map(([, name, now]) => ({ name: name!, milliwatts: Number(now) }))
@@ -42,15 +42,15 @@ export function parseTegrastats(line: string): TegrastatsLine {
     temperatures,
     memory: ram === null ? null : { usedMegabytes: Number(ram[1]), totalMegabytes: Number(ram[2]) },
     cores: coresOf(line),
-    gpuLoad: number(/\bGR3D(?:_FREQ)? (\d+)%/),
-    gpuMegahertz: number(/\bGR3D(?:_FREQ)? (?:\d+%)?@\[?(\d+)/),
-    memoryMegahertz: number(/\bEMC(?:_FREQ)? (?:\d+%)?@(\d+)/),
+    gpuLoad: number(/\bGR3D(?:_FREQ)?\s+(\d+)%/),
+    gpuMegahertz: number(/\bGR3D(?:_FREQ)?\s+(?:\d+%)?@\[?(\d+)/),
+    memoryMegahertz: number(/\bEMC(?:_FREQ)?\s+(?:\d+%)?@(\d+)/),
   };
 }
 
 /** `[2%@345,off]`, or one clock for all after the bracket: `[0%,5%,off]@2601`. */
 function coresOf(line: string): TegrastatsLine['cores'] {
-  const found = /\b(?:CPU|cpu) \[([^\]]*)\](?:@(\d+))?/.exec(line);
+  const found = /\b(?:CPU|cpu)\s+\[([^\]]*)\](?:@(\d+))?/.exec(line);
   if (found === null) return [];
   const shared = found[2] === undefined ? null : Number(found[2]);
   return found[1]!.split(',').map((core) => {
@@ -62,8 +62,8 @@ function coresOf(line: string): TegrastatsLine['cores'] {
 const intervalMs = 100;
 /** Not verified. */
 const tegrastatsGain = 0.01;
-/** It prints whole milliwatts of readings with the sensor's step. */
-const railStep = 0.04;
+/** It prints whole milliwatts of readings with the sensor's step, which it does not tell: at most 77 mW of an input, 392 mW of a branch. */
+const [inputStep, branchStep] = [0.08, 0.4];
 const firstLineMs = 3000;
 
 /** The first line tells the rails; the total is that of the board's profile, never a sum of everything. */
@@ -86,6 +86,7 @@ export async function findTegrastats(files: SystemFiles, profile: BoardProfile):
 type EnergyRule = NonNullable<BoardProfile['energy']>;
 
 function tegrastatsPlan(program: string, rails: string[], { rails: total, scope }: EnergyRule['totals'][number], energy: EnergyRule): MeterPlan {
+  const railStep = total.length === 1 ? inputStep : branchStep;
   const steps = rails.map(() => railStep);
   return {
     meter: {
