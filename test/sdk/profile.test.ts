@@ -3,6 +3,8 @@ import t from 'tap';
 import { loadModel, profileModel, type ProfileProgress } from '../../sdk/src/index.js';
 import { addFiles, memory, powerMode, writeTree, type Files } from './board-tree.js';
 import { stories } from './fixtures.js';
+import { judge, readGuard } from '../../sdk/src/devices/profile-guard.js';
+import { SystemFiles } from '../../sdk/src/devices/system-files.js';
 import { KnownPower, orin, prompt, quick, withPower } from './known-power.js';
 
 t.test('a board tree, through its power monitor', async (t) => {
@@ -95,6 +97,8 @@ t.test('without a meter everything else is reported', async (t) => {
   }
 });
 
+const gpuLimit = (megahertz: number): Files => ({ '/sys/class/devfreq/17000000.gpu/cur_freq': '306000000\n', '/sys/class/devfreq/17000000.gpu/max_freq': `${megahertz}000000\n` });
+
 t.test('a run in which the board throttles, swaps or changes its mode is marked', async (t) => {
   const swapped: Files = { '/proc/self/status': 'VmRSS:\t  292969 kB\nVmSwap:\t    5000 kB\n' };
   const cases: [string, Files, RegExp][] = [
@@ -102,11 +106,12 @@ t.test('a run in which the board throttles, swaps or changes its mode is marked'
     ['swapping', swapped, /pages of the process moved to or from swap/],
     ['power mode', { '/var/lib/nvpmodel/status': 'pmode:0001 fmode:quiet\n' }, /power mode changed from 15W to 25W/],
     ['power supply', { '/sys/class/power_supply/BAT0/type': 'Battery\n', '/sys/class/power_supply/BAT0/status': 'Discharging\n' }, /changed from mains to battery/],
+    ['GPU clock', gpuLimit(625), /GPU clock's limit changed from 1020 to 625 MHz/],
     ['clocks', powerMode(0, { online: 4, present: 6 }), /changed from 6 cores of at most 1497.6 MHz to 4 cores/],
   ];
   await using model = await loadModel(stories);
   for (const [what, change, expected] of cases) {
-    const sysRoot = await writeTree(t, orin);
+    const sysRoot = await writeTree(t, orin, gpuLimit(1020));
     const recorder = new KnownPower(5);
     let changing: Promise<void> | null = null;
     const onProgress = ({ phase }: ProfileProgress): void => {
@@ -124,6 +129,13 @@ t.test('a meter that does not see where the model runs says so', async (t) => {
   await using model = await loadModel(stories);
   const graphics = await profileModel(model, { ...quick, window: 0.05, idle: 0, repetitions: 1, recorder: new KnownPower(5, 0, 'gpu') });
   t.ok(graphics.notes.some((note) => /known covers the gpu alone, and the model ran on the processor/.test(note)), 'the wrong meter, if it was asked for');
+});
+
+t.test('throttling moves limits, which then do not count twice', async (t) => {
+  const cooling = { '/sys/class/thermal/cooling_device3/type': 'gpu-throttle-alert\n', '/sys/class/thermal/cooling_device3/cur_state': '1\n' };
+  const readings = await Promise.all([1020, 625].map(async (megahertz) => readGuard(new SystemFiles(await writeTree(t, orin, cooling, gpuLimit(megahertz))))));
+  t.same(judge(readings[0]!, readings[1]!, null, true).problems, [], 'a sustained run is of the hot board');
+  t.match(judge(readings[0]!, readings[1]!, null, false).problems, [/^the board throttled/]);
 });
 
 t.test('until stable', async (t) => {

@@ -78,6 +78,12 @@ export async function openRecorderOrReason(options?: RecorderOptions): Promise<O
   return plan === null ? { recorder: null, problem } : { recorder: await startRecorder(files.root, plan, rateHz), problem: null };
 }
 
+/** A recorder that the caller gives, null for none, or else the one that the options open. */
+export async function givenOrOpened(given: EnergyRecorder | null | undefined, options: RecorderOptions): Promise<OpenedRecorder> {
+  if (given === undefined) return openRecorderOrReason(options);
+  return given === null ? { recorder: given, problem: 'it was asked to measure without a meter' } : { recorder: given, problem: null };
+}
+
 export type OpenedRecorder = { recorder: EnergyRecorder; problem: null } | { recorder: null; problem: string };
 
 export interface MeterSurroundings {

@@ -48,11 +48,13 @@ export function judge(before: GuardReading, after: GuardReading, swapped: string
   if (modes[0] !== modes[1]) problems.push(`the power mode changed from ${modes[0]} to ${modes[1]}`);
   const supplies = [before, after].map(({ state: { onBattery } }) => (onBattery === true ? 'battery' : 'mains'));
   if (supplies[0] !== supplies[1]) problems.push(`the machine changed from ${supplies[0]} to ${supplies[1]}`);
+  // Throttling and another mode move the limits themselves.
+  const isSteady = modes[0] === modes[1] && throttled === null;
   const limits = [before, after].map(({ state: { processor } }) => `${processor.onlineCores} cores of at most ${processor.limitMegahertz} MHz`);
-  if (modes[0] === modes[1] && throttled === null && limits[0] !== limits[1]) problems.push(`the processor changed from ${limits[0]} to ${limits[1]}`);
+  if (isSteady && limits[0] !== limits[1]) problems.push(`the processor changed from ${limits[0]} to ${limits[1]}`);
   for (const { name, limitMegahertz } of before.state.clocks) {
     const now = after.state.clocks.find((clock) => clock.name === name)?.limitMegahertz ?? null;
-    if (modes[0] === modes[1] && limitMegahertz !== null && now !== null && now !== limitMegahertz) problems.push(`the ${name === 'gpu' ? 'GPU' : name} clock's limit changed from ${Math.round(limitMegahertz)} to ${Math.round(now)} MHz`);
+    if (isSteady && limitMegahertz !== null && now !== null && now !== limitMegahertz) problems.push(`the ${name === 'gpu' ? 'GPU' : name} clock's limit changed from ${Math.round(limitMegahertz)} to ${Math.round(now)} MHz`);
   }
   if (swapped !== null) problems.push(swapped);
   return { problems, celsius: hottest(after.state), otherCores: otherCores(before, after) };

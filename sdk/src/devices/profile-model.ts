@@ -10,7 +10,7 @@ import type { Model } from '../model.js';
 import { type RuleTable, readOptions, show } from '../options.js';
 import { type DetectedBoard, boardOf } from './board.js';
 import type { EnergyRecorder } from './energy-meter.js';
-import { type OpenedRecorder, openRecorderOrReason } from './find-meters.js';
+import { type OpenedRecorder, givenOrOpened } from './find-meters.js';
 import { isLevel, levelRepetitions, type RepetitionState } from './profile-energy.js';
 import type { ProfileResult } from './profile-result.js';
 import { ProfileSession } from './profile-session.js';
@@ -90,21 +90,14 @@ export async function profileModel(model: Model, options?: ProfileOptions): Prom
   }
   core.checkOpen();
   signal?.throwIfAborted();
-  const opened = checked.recorder === undefined ? await openFor(core, checked) : given(checked.recorder);
+  const { meter, rate, sysRoot } = checked;
+  const opened = await givenOrOpened(checked.recorder, { sysRoot, worksOn: core.worksOn, ...(meter === undefined ? {} : { meter }), ...(rate === undefined ? {} : { rateHz: rate }) });
   try {
     // Without a meter there is nothing to learn from an idle board.
     return await profileWith(core, model, opened.recorder === null ? { ...checked, idle: 0 } : checked, opened);
   } finally {
     if (checked.recorder === undefined) await opened.recorder?.close();
   }
-}
-
-function openFor({ worksOn }: ModelCore, { sysRoot, meter, rate }: CheckedOptions): Promise<OpenedRecorder> {
-  return openRecorderOrReason({ sysRoot, worksOn, ...(meter === undefined ? {} : { meter }), ...(rate === undefined ? {} : { rateHz: rate }) });
-}
-
-function given(recorder: EnergyRecorder | null): OpenedRecorder {
-  return recorder === null ? { recorder, problem: 'the run was asked to measure without a meter' } : { recorder, problem: null };
 }
 
 export type CheckedOptions = ProfileOptions & {

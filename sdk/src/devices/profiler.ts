@@ -3,7 +3,7 @@ import { setTimeout as wait } from 'node:timers/promises';
 import { ShiftAddError } from '../errors.js';
 import { type RuleTable, readOptions, show } from '../options.js';
 import { type EnergyMeter, type EnergyRecorder, monotonicMs } from './energy-meter.js';
-import { type OpenedRecorder, openRecorderOrReason } from './find-meters.js';
+import { type OpenedRecorder, givenOrOpened } from './find-meters.js';
 import type { Figure } from './interval.js';
 import type { WorkPlace } from './meter-choice.js';
 import { openMemoryRecorder, type MemoryChange, type MemoryRecorder } from './memory-recorder.js';
@@ -54,12 +54,7 @@ export interface Measurement {
 export async function createProfiler(options?: ProfilerOptions): Promise<Profiler> {
   const { meter, worksOn, rate, recorder, sysRoot } = readOptions<ProfilerOptions>(profilerRules, options, 'createProfiler');
   if (recorder !== undefined && (meter !== undefined || worksOn !== undefined || rate !== undefined)) throw new TypeError('Expected either recorder or meter, worksOn and rate but received both');
-  const opened: OpenedRecorder =
-    recorder === null
-      ? { recorder, problem: 'the profiler was asked to measure without a meter' }
-      : recorder !== undefined
-        ? { recorder, problem: null }
-        : await openRecorderOrReason({ sysRoot: sysRoot!, ...(meter === undefined ? {} : { meter }), ...(worksOn === undefined ? {} : { worksOn }), ...(rate === undefined ? {} : { rateHz: rate }) });
+  const opened = await givenOrOpened(recorder, { sysRoot: sysRoot!, ...(meter === undefined ? {} : { meter }), ...(worksOn === undefined ? {} : { worksOn }), ...(rate === undefined ? {} : { rateHz: rate }) });
   return new Profiler(opened, openMemoryRecorder({ sysRoot: sysRoot! }), recorder === undefined);
 }
 
